@@ -1,0 +1,287 @@
+"""The recipe: one YAML file that says what goes in and what is kept, checked whole before any work starts.
+
+Fields that a later release fills in are reserved with their only legal value (`pii: none`), so that a recipe
+that asks for them fails at once instead of silently doing nothing.
+"""
+
+from typing import Annotated, Any, Literal
+
+import langcodes
+from langcodes.tag_parser import LanguageTagError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+__all__ = [
+    "Dedup",
+    "Edits",
+    "Extract",
+    "Language",
+    "MinHash",
+    "Quality",
+    "Recipe",
+    "Shards",
+    "Source",
+    "TokenizerChoice",
+    "TokenizerTraining",
+    "language_tag",
+]
+
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def _parse_bytes(value: Any) -> Any:
+    if isinstance(value, str):
+        for unit, factor in _UNITS.items():
+            if value.endswith(unit):
+                return int(float(value.removesuffix(unit)) * factor)
+    return value
+
+
+Bytes = Annotated[int, BeforeValidator(_parse_bytes), Field(gt=0)]
+"""A number of bytes: `1048576` or `1MiB`."""
+
+NoneWord = Literal["none"]
+
+
+def language_tag(value: str) -> str:
+    """The BCP 47 tag of any alias: `eng` and `en-Latn` give `en`, `zh-TW` and `cmn-Hant` give `zh-Hant`.
+
+    Raises:
+        ValueError: not a language tag.
+    """
+    try:
+        language = langcodes.Language.get(value, normalize=True).prefer_macrolanguage()
+    except LanguageTagError as error:
+        raise ValueError(f"{value!r} is not a language tag; write a BCP 47 tag such as en, zh, zh-Hant or pt") from error
+    if language.language is None or not language.is_valid():
+        raise ValueError(f"{value!r} is not a known language; write a BCP 47 tag such as en, zh, zh-Hant or pt")
+    if language.language != "zh":
+        return str(language.language)
+    if language.script is None and language.territory is None:
+        return "zh"
+    return f"zh-{language.maximize().script}"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Model):
+    """Where records come from.
+
+    Attributes:
+        kind: warc, wikipedia (pages-articles multistream with its index beside it) or jsonl.
+        name: stands in the `source` column; unique in the recipe.
+        paths: local paths, globs or http(s) URLs; relative ones start at the recipe's folder.
+        root: folder or URL that file names are relative to; default: the part of each path before its first
+            wildcard, without the file name.
+        columns: jsonl only: field of the document (id, text, title, url, date, language) to key of the line.
+    """
+
+    kind: Literal["warc", "wikipedia", "jsonl"]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    paths: Annotated[list[str], Field(min_length=1)]
+    root: str | None = None
+    columns: dict[Literal["id", "text", "title", "url", "date", "language"], str] = {}
+
+    @model_validator(mode="after")
+    def _columns_belong_to_jsonl(self) -> "Source":
+        if self.columns and self.kind != "jsonl":
+            raise ValueError(f"columns are for kind jsonl, this source is {self.kind}: remove them")
+        return self
+
+
+class Extract(_Model):
+    """How HTML becomes text. `fast`: resiliparse's main-content heuristics."""
+
+    method: Literal["fast"] = "fast"
+
+
+def _keep_tags(value: Any) -> Any:
+    if value == "any" or not isinstance(value, list):
+        return value
+    return list(dict.fromkeys(language_tag(str(item)) for item in value))
+
+
+class Language(_Model):
+    """Which languages stay.
+
+    Attributes:
+        keep: any, or a list of tags; `zh` keeps both scripts, `zh-Hant` one.
+        min_score: least probability of the identified language, 0 to 1; short texts score low, so 0 by default.
+        model: a fasttext model file; default: the packaged lid.176.ftz.
+    """
+
+    keep: Annotated[Literal["any"] | Annotated[list[str], Field(min_length=1)], BeforeValidator(_keep_tags)] = "any"
+    min_score: Annotated[float, Field(ge=0, le=1)] = 0.0
+    model: str | None = None
+
+    def keeps(self, tag: str) -> bool:
+        """Whether documents of a language stay."""
+        return self.keep == "any" or tag in self.keep or tag.partition("-")[0] in self.keep
+
+
+class Quality(_Model):
+    """Which documents the heuristics drop.
+
+    Attributes:
+        preset: a named, frozen set of rules, or none.
+        thresholds: other numbers for some of the preset's rules, by rule name.
+    """
+
+    preset: str = "gopher"
+    thresholds: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _thresholds_need_a_preset(self) -> "Quality":
+        if self.thresholds and self.preset == "none":
+            raise ValueError("thresholds change rules of a preset, but preset is none: name one or remove them")
+        return self
+
+
+class Edits(_Model):
+    """Changes to the text of documents that stay.
+
+    Attributes:
+        lines: `prose` keeps only lines of running text; none.
+        shared_lines: reserved for lines that many documents share.
+    """
+
+    lines: Literal["prose", "none"] = "none"
+    shared_lines: NoneWord = "none"
+
+
+class MinHash(_Model):
+    """Near duplicates by MinHash and banding; a pair is caught with probability 1 - (1 - J^rows)^bands.
+
+    Attributes:
+        bands: groups of hashes; a pair becomes a candidate when one group agrees.
+        rows: hashes a band.
+        ngram: tokens a shingle.
+        seed: of the permutations.
+        threshold: least Jaccard similarity, estimated from the signatures, for a document to be dropped.
+    """
+
+    bands: Annotated[int, Field(ge=1, le=256)] = 20
+    rows: Annotated[int, Field(ge=1, le=64)] = 8
+    ngram: Annotated[int, Field(ge=1, le=64)] = 5
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.75
+
+
+class Dedup(_Model):
+    """Which copies go; inside a group of copies the steps run in the order record, url, exact, near.
+
+    Attributes:
+        url: which page of one URL stays, or none.
+        exact: drop documents of equal normalised text.
+        minhash: near duplicates, or none.
+        quality: signal by which the best copy is chosen (higher is better); none: length decides.
+    """
+
+    url: Literal["newest", "oldest", "longest", "none"] = "newest"
+    exact: bool = True
+    minhash: MinHash | NoneWord = MinHash()
+    quality: str = "none"
+
+
+class TokenizerTraining(_Model):
+    """Byte-level BPE trained on a hash sample of the train split.
+
+    Attributes:
+        vocab_size: entries, special tokens and the 256 bytes included.
+        max_bytes: of UTF-8 text that the trainer sees.
+    """
+
+    vocab_size: Annotated[int, Field(ge=512, le=1 << 20)] = 32_768
+    max_bytes: Bytes = 256 << 20
+
+
+class TokenizerChoice(_Model):
+    """Exactly one of `train` and `path`.
+
+    Attributes:
+        train: settings for one trained on this dataset.
+        path: a tokenizer.json of the tokenizers library.
+        eos: its token that ends a document.
+    """
+
+    train: TokenizerTraining | None = None
+    path: str | None = None
+    eos: str = "<eos>"
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "TokenizerChoice":
+        if (self.train is None) == (self.path is None):
+            raise ValueError("give exactly one of `train: {vocab_size: N}` and `path: tokenizer.json`")
+        if self.train is not None and self.eos != "<eos>":
+            raise ValueError("eos belongs to `path`; a trained tokenizer has <eos>")
+        return self
+
+
+def _fractions(value: dict[str, float]) -> dict[str, float]:
+    if sum(value.values()) >= 1:
+        raise ValueError(f"the held-out shares sum to {sum(value.values())}; leave something for train")
+    return value
+
+
+class Shards(_Model):
+    """The dataset folder.
+
+    Attributes:
+        target_bytes: UTF-8 text a shard aims at.
+        text: whether shards carry the text beside the ids.
+        splits: share of documents held out, by split; the rest is train.
+    """
+
+    target_bytes: Bytes = 128 << 20
+    text: bool = True
+    splits: Annotated[
+        dict[Literal["validation", "test"], Annotated[float, Field(ge=0, lt=1)]], AfterValidator(_fractions)
+    ] = {"validation": 0.01}
+
+
+class Recipe(_Model):
+    """A whole run, from sources to shards; every field but `sources` has a default.
+
+    Attributes:
+        name: of the dataset; stands in its card.
+        sources: in order of priority: of equal copies the one from the earlier source stays.
+        unit_bytes: size that a slice of a splittable file aims at, in its compressed form.
+        extract: HTML to text.
+        language: identification and choice.
+        quality: rules.
+        edits: changes to the text.
+        pii: reserved.
+        dedup: copies; none lets all through but repeated ids.
+        tokenizer: trained here or given.
+        shards: output.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "corpus"
+    sources: Annotated[list[Source], Field(min_length=1)]
+    unit_bytes: Bytes = 16 << 20
+    extract: Extract = Extract()
+    language: Language = Language()
+    quality: Quality = Quality()
+    edits: Edits = Edits()
+    pii: NoneWord = "none"
+    dedup: Dedup | NoneWord = Dedup()
+    tokenizer: TokenizerChoice = TokenizerChoice(train=TokenizerTraining())
+    shards: Shards = Shards()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "Recipe":
+        names = [source.name for source in self.sources]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two sources are called {twice[0]!r}; ids hold the source's name, so give each its own")
+        return self
+
+    def without_paths(self) -> dict[str, Any]:
+        """The recipe as it stands in a manifest: nothing in it names a machine's folders."""
+        data = self.model_dump(mode="json")
+        for source in data["sources"]:
+            del source["paths"], source["root"]
+        data["tokenizer"].pop("path")
+        data["language"].pop("model")
+        return data
