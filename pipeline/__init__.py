@@ -1,0 +1,1 @@
+"""Raw dumps to a dataset folder."""
