@@ -1,0 +1,178 @@
+"""What every reader shares: the slice of a file that it reads, the record that it yields, rows of `tables.RAW`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, Final, cast
+
+import fsspec
+import pyarrow as pa
+import xxhash
+
+from corpusmill.schemas.errors import SourceError
+from corpusmill.schemas.tables import RAW
+
+__all__ = [
+    "MAX_CONTENT",
+    "Record",
+    "RecordBuilder",
+    "Slice",
+    "damaged",
+    "is_damage",
+    "open_input",
+    "parse_date",
+    "record_ids",
+]
+
+MAX_CONTENT: Final = 64 << 20
+"""Largest content of one record, in bytes. Far above any page of text; it stops decompression bombs."""
+
+_MAX_ROWS = 256
+_MAX_BATCH = 8 << 20
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SCHEMA = RAW.schema()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Slice:
+    """What one unit reads.
+
+    Attributes:
+        source: name of the source in the recipe.
+        kind: "warc", "wikipedia" or "jsonl".
+        file_path: name relative to the root of the source; goes into ids and tables, never an absolute path.
+        location: local path or fsspec URL that opens the file.
+        start: first byte of the range in the file as it is stored.
+        end: byte after the range; a whole file is 0 to its size.
+        columns: jsonl only: field of the document (id, text, title, url, date, language) -> key in the line.
+    """
+
+    source: str
+    kind: str
+    file_path: str
+    location: str
+    start: int
+    end: int
+    columns: Mapping[str, str]
+
+
+@dataclass(kw_only=True, slots=True)
+class Record:
+    """One record of an input, as a row of `tables.RAW` in the making.
+
+    Attributes:
+        key: record key (DESIGN §4), unique within the source; with the source's name it gives the id.
+        offset: start of the smallest slice that can be decoded alone, in bytes.
+        length: its length in bytes; None where there is no random access.
+        record_index: number of the record within that slice, from 0.
+        url: address of the page.
+        title: title of the page.
+        date: when it was fetched or revised, in ms since 1970 UTC.
+        content: payload; None for a record without a document.
+        media_type: "text/html", "application/xhtml+xml", "text/x-wiki" or "text/plain" where there is content.
+        charset: charset that the transport declares.
+        language: language that the input declares, a hint only.
+        reason: why there is no document; None where there is content.
+    """
+
+    key: str
+    offset: int
+    length: int | None = None
+    record_index: int = 0
+    url: str | None = None
+    title: str | None = None
+    date: int | None = None
+    content: bytes | None = None
+    media_type: str | None = None
+    charset: str | None = None
+    language: str | None = None
+    reason: str | None = None
+
+
+def damaged(file_path: str, offset: int, length: int | None, record_index: int = 0) -> Record:
+    """The one record that stands for a damaged stretch of a file.
+
+    Args:
+        file_path: relative name of the file.
+        offset: where the damage begins: the first slice, member or record that could not be read.
+        length: bytes to the end of the stretch; None in a stream without random access.
+        record_index: number of the first unreadable record in the slice at `offset`.
+    """
+    key = f"{file_path}:{offset}:damaged"
+    return Record(key=key, offset=offset, length=length, record_index=record_index, reason="damaged")
+
+
+def record_ids(source: str, keys: Sequence[str]) -> pa.Array:
+    r"""Ids of the records with these keys: xxh3_128 of source + "\0" + key, as strings of 32 hex digits."""
+    return pa.array([xxhash.xxh3_128_hexdigest(f"{source}\0{key}".encode()) for key in keys], pa.string())
+
+
+def parse_date(text: str | None) -> int | None:
+    """ISO 8601 date or date-time to ms since 1970 UTC; UTC where no zone is given, None if it cannot be read."""
+    try:
+        date = datetime.fromisoformat((text or "").strip())
+    except ValueError:
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return (date - _EPOCH) // timedelta(milliseconds=1)
+
+
+def open_input(location: str) -> IO[bytes]:
+    """Open a local path or fsspec URL for reading; seekable.
+
+    Raises:
+        SourceError: there is no such file.
+    """
+    try:
+        if "://" not in location:
+            return Path(location).open("rb")
+        fs, path = fsspec.url_to_fs(location)
+        return cast(IO[bytes], fs.open(path, "rb"))
+    except FileNotFoundError as error:
+        raise SourceError(f"{location}: no such file") from error
+
+
+def is_damage(error: OSError) -> bool:
+    """Whether a decoder found bad data, rather than the disk or the network failing, which is never damage.
+
+    fastwarc, bz2 and pyarrow raise a plain OSError without errno; failing I/O has an errno or a subclass.
+    """
+    return type(error) is OSError and error.errno is None
+
+
+class RecordBuilder:
+    """Collects records into batches of `tables.RAW` of at most 256 rows and about 8 MB of content."""
+
+    def __init__(self, piece: Slice) -> None:
+        self._source = piece.source
+        self._file_path = piece.file_path
+        self._records: list[Record] = []
+        self._n_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def add(self, record: Record) -> None:
+        """Append a record."""
+        self._records.append(record)
+        self._n_bytes += len(record.content or b"")
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time for `finish`."""
+        return len(self._records) >= _MAX_ROWS or self._n_bytes >= _MAX_BATCH
+
+    def finish(self) -> pa.RecordBatch:
+        """The records added since the last call, with the schema of `tables.RAW`."""
+        records, self._records, self._n_bytes = self._records, [], 0
+        columns = [
+            record_ids(self._source, [record.key for record in records])
+            if field.name == "id"
+            else pa.array([self._file_path] * len(records), field.type)
+            if field.name == "file_path"
+            else pa.array([getattr(record, field.name) for record in records], field.type)
+            for field in _SCHEMA
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)
