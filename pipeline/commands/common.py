@@ -1,0 +1,48 @@
+"""What the commands share: consoles, errors, exit codes."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+from rich.console import Console
+
+from corpusmill.schemas.errors import CorpusmillError
+
+__all__ = ["call", "human_bytes", "out", "say"]
+
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+"""Data: standard output."""
+
+say = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Progress and errors: standard error."""
+
+
+def call(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
+    """Run a typer app; known errors become one message and their exit code."""
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(list(arguments), prog_name=f"corpusmill {name}", standalone_mode=False)
+        return int(result or 0)
+    except CorpusmillError as error:
+        say.print(f"corpusmill {name}: {error}", style="red" if say.is_terminal else None, markup=False)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return error.exit_code
+    except (click.exceptions.Exit, SystemExit) as error:
+        return int(getattr(error, "exit_code", getattr(error, "code", 1)) or 0)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        say.print(f"corpusmill {name}: stopped; what is committed stays, the same command goes on")
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+def human_bytes(n: float) -> str:
+    """1,234,567 -> 1.2 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"

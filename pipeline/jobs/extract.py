@@ -1,0 +1,113 @@
+"""extract: read a unit, turn its records into documents; the first look at refine happens in the same pass."""
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow.compute as pc
+
+from corpusmill.pipeline import sources
+from corpusmill.pipeline.jobs import refine
+from corpusmill.pipeline.jobs.base import RunState, Stopwatch, Task, UnitOutputs, fingerprint, outputs
+from corpusmill.pipeline.jobs.fetch import fetched_units
+from corpusmill.pipeline.sources.record import Slice
+from corpusmill.pipeline.stages.documents import extract_documents
+from corpusmill.pipeline.stages.html import ExtractSettings
+from corpusmill.pipeline.stages.language import LanguageSettings, model_digest
+from corpusmill.schemas.files import Files
+from corpusmill.schemas.tables import DOCUMENT, REJECT
+
+__all__ = ["Extract", "quarantine"]
+
+STAGE_VERSION = 1
+LIBRARIES = ("fastwarc", "resiliparse", "fasttext-numpy2", "pyarrow", "langcodes", "xxhash")
+
+_CPU_SECONDS_PER_BYTE = {"warc": 1.0e-6, "wikipedia": 1.2e-6, "jsonl": 0.1e-6}
+"""Of compressed input, extract and refine together; measured by `bench/run`."""
+
+
+class Extract:
+    """One task a unit: `documents/` and `rejects/`."""
+
+    name = "extract"
+    heavy = True
+
+    def tasks(self, run: RunState) -> list[Task]:
+        """Tasks in plan order; a unit is identified by its slice and the digest of its file."""
+        settings = LanguageSettings(model=run.recipe.language.model)
+        shared: dict[str, Any] = {"extract": run.recipe.extract.model_dump(), "language_model": model_digest(settings)}
+        tasks = []
+        for file in run.inputs:
+            commit = run.commits["fetch"][file.name]
+            for unit in fetched_units(file, commit, run.files):
+                piece = asdict(unit.piece)
+                identity = {key: value for key, value in piece.items() if key != "location"}
+                mark = fingerprint(
+                    self.name, STAGE_VERSION, shared, [commit.detail["sha256"], identity], LIBRARIES
+                )
+                spec = {
+                    "piece": piece,
+                    "extract": shared["extract"],
+                    "model": settings.model,
+                    "refine": refine.settings(run.recipe),
+                }
+                cost = unit.n_bytes * _CPU_SECONDS_PER_BYTE[file.kind]
+                tasks.append(Task(job=self.name, unit=unit.name, fingerprint=mark, spec=spec, cost=cost))
+        return tasks
+
+    def work(self, task: Task, files: Files, watch: Stopwatch) -> None:
+        """Read, extract, refine and commit both; damage becomes rows of `rejects/`, never an exception."""
+        piece = Slice(**task.spec["piece"])
+        extraction = ExtractSettings(**task.spec["extract"])
+        identification = LanguageSettings(model=task.spec["model"])
+        counts: Counter[str] = Counter()
+        refine_watch = Stopwatch()
+        with (
+            outputs(files, self.name, task.unit, watch) as out,
+            outputs(files, refine.Refine.name, task.unit, refine_watch) as refined,
+        ):
+            documents = out.table(f"documents/{task.unit}.parquet", DOCUMENT)
+            rejects = out.table(f"rejects/{task.unit}.parquet", REJECT)
+            refiner = refine.Refiner(refined, task.unit, task.spec["refine"], refine_watch)
+            for raw in watch.iterate("read", sources.read(piece, counts)):
+                kept, rejected = extract_documents(raw, piece.source, extraction, identification, watch)
+                with watch("write"):
+                    documents.write(kept)
+                    rejects.write(rejected)
+                counts["damaged"] += pc.sum(pc.equal(rejected.column("reason"), "damaged")).as_py() or 0
+                refiner.write(kept)
+            counts |= Counter(documents=documents.n_rows, rejects=rejects.n_rows)
+            commit = out.commit(task.fingerprint, counts, {"source": piece.source})
+            refiner.commit(commit)
+
+
+def quarantine(task: Task, files: Files, watch: Stopwatch) -> None:
+    """Commit a unit whose reading kills the process: no documents, and one damaged record for the whole slice."""
+    piece = Slice(**task.spec["piece"])
+    with (
+        outputs(files, Extract.name, task.unit, watch) as out,
+        outputs(files, refine.Refine.name, task.unit, watch) as refined,
+    ):
+        out.table(f"documents/{task.unit}.parquet", DOCUMENT)
+        _reject_whole(out, task.unit, piece)
+        counts = {"records": 1, "documents": 0, "rejects": 1, "damaged": 1, "quarantined": 1}
+        commit = out.commit(task.fingerprint, counts, {"source": piece.source})
+        refine.Refiner(refined, task.unit, task.spec["refine"], watch).commit(commit)
+
+
+def _reject_whole(out: UnitOutputs, unit: str, piece: Slice) -> None:
+    import pyarrow as pa
+
+    from corpusmill.pipeline.sources.record import record_ids
+
+    row = {
+        "id": record_ids(piece.source, [f"{piece.file_path}:{piece.start}:damaged"])[0].as_py(),
+        "url": None,
+        "file_path": piece.file_path,
+        "offset": piece.start,
+        "length": piece.end - piece.start,
+        "record_index": 0,
+        "stage": "worker",
+        "reason": "damaged",
+    }
+    out.table(f"rejects/{unit}.parquet", REJECT).write(pa.Table.from_pylist([row], schema=REJECT.columns))

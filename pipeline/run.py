@@ -1,0 +1,261 @@
+"""The driver: holds the run folder, turns each job into tasks, hands the stale ones to a runner, keeps the books."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from corpusmill.pipeline import graph, lease
+from corpusmill.pipeline.jobs import JOBS
+from corpusmill.pipeline.jobs.base import Job, RunState, Task, attempt_name, timing_name
+from corpusmill.pipeline.jobs.extract import Extract
+from corpusmill.pipeline.jobs.manifest import MANIFEST
+from corpusmill.pipeline.jobs.shard import Shard
+from corpusmill.pipeline.jobs.tokenizer import check_tokenizer_file
+from corpusmill.pipeline.plan import list_files
+from corpusmill.pipeline.progress import Progress
+from corpusmill.pipeline.runners import BeamRunner, local_workers, open_runner
+from corpusmill.pipeline.stages.language import LanguageSettings, model_digest
+from corpusmill.pipeline.stages.selection import check_rules
+from corpusmill.pipeline.work import LAST_ATTEMPT, attempts, run_quarantine
+from corpusmill.schemas.commits import Commit, commit_name, read_commit
+from corpusmill.schemas.errors import RecipeError, UsageError, WorkerError
+from corpusmill.schemas.files import Files
+from corpusmill.schemas.recipe import Recipe
+
+__all__ = ["RunReport", "check", "run"]
+
+_WAVE = 5_000
+"""Units in one graph: Beam keeps the whole list in the graph, and Dataflow refuses graphs over 10 MB."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunReport:
+    """What a run did.
+
+    Attributes:
+        seconds: wall time.
+        jobs: by job: `units`, `done` (in this run), counts summed over all units, `milliseconds` by stage.
+        books: records by verdict, and the reasons.
+        damaged: places of damaged records, at most 100: (source file, offset, reason).
+    """
+
+    seconds: float
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    books: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 when records were damaged."""
+        return 3 if self.books.get("damaged") else 0
+
+
+def check(recipe: Recipe) -> None:
+    """All that can be wrong with a recipe beyond its form, before any work.
+
+    Raises:
+        RecipeError: naming the field, the value and the fix.
+    """
+    check_rules(recipe)
+    check_tokenizer_file(recipe)
+    try:
+        model_digest(LanguageSettings(model=recipe.language.model))
+    except OSError as error:
+        raise RecipeError(f"language.model: {recipe.language.model!r}: {error}; give a fasttext model file") from error
+
+
+def run(
+    recipe: Recipe,
+    out: str,
+    *,
+    runner: str = "local",
+    workers: int | None = None,
+    from_job: str | None = None,
+    beam_options: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> RunReport:
+    """Run a recipe, or what is left of it.
+
+    Args:
+        recipe: what to do.
+        out: the run folder, a local path or an fsspec URL.
+        runner: local, dask, or the name of a Beam runner.
+        workers: processes; None lets the size of the work decide.
+        from_job: forget what this job and those after it have done.
+        beam_options: for Beam.
+        progress: is told what happens.
+
+    Raises:
+        RecipeError: the recipe cannot work.
+        LeaseError: another run holds the folder.
+        WorkerError: a worker died; the same call goes on.
+        LedgerError: the books do not balance.
+    """
+    started = time.time()
+    progress = progress or Progress.silent()
+    if from_job is not None and from_job not in JOBS:
+        raise UsageError(f"--from {from_job!r}: there is no such job; jobs: {', '.join(JOBS)}")
+    check(recipe)
+    inputs = list_files(recipe)
+    files = Files(out)
+    if files.is_private and (runner != "local" or (workers or 1) > 1):
+        raise UsageError(f"{out} is memory of this process: other workers cannot see it; use one local worker")
+    with lease.hold(files, progress.say):
+        files.sweep()
+        files.write_bytes("recipe.json", recipe.model_dump_json(indent=1).encode())
+        state = RunState(recipe, files, inputs)
+        if from_job is not None:
+            _forget(list(JOBS)[list(JOBS).index(from_job) :], files)
+        cost = sum((file.n_bytes or 0) for file in inputs) * 1e-6
+        report: dict[str, dict[str, Any]] = {}
+        with open_runner(
+            runner,
+            workers=local_workers(1 if files.is_private else workers, cost) if runner == "local" else workers or 2,
+            beam_options=beam_options,
+        ) as beam_runner:
+            for job in JOBS.values():
+                _run_job(job, state, beam_runner, progress)
+                report[job.name] = _job_report(job.name, state)
+        manifest = json.loads(files.read_bytes(MANIFEST))
+        result = RunReport(seconds=round(time.time() - started, 3), jobs=report, books=manifest["ledger"])
+        record = {
+            "started": started,
+            "seconds": result.seconds,
+            "command": {"runner": runner, "workers": workers, "from": from_job, "beam_options": list(beam_options)},
+            "inputs": [{"source": f.source, "location": f.location} for f in inputs],
+            "jobs": result.jobs,
+            "books": result.books,
+            "exit_code": result.exit_code,
+        }
+        files.write_bytes("run.json", (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+    return result
+
+
+def _forget(jobs: Sequence[str], files: Files) -> None:
+    for job in jobs:
+        for name in files.list(f"commits/{job}"):
+            files.delete(name)
+
+
+def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) -> None:
+    """Bring all units of a job up to date."""
+    files = state.files
+    tasks = job.tasks(state)
+    stale = [task for task in tasks if not _is_done(task, files)]
+    if stale and job.name == Shard.name:
+        # Shards are about to be replaced: the manifest that lists the old ones must not outlive them.
+        files.delete(commit_name("manifest", "dataset"))
+        files.delete(MANIFEST)
+    with progress.job(job.name, tasks, stale, files):
+        ordinary = [task for task in stale if not _is_last_attempt(task, files)]
+        for task in stale:
+            if _is_last_attempt(task, files):
+                _run_alone(task, files, progress)
+        for start in range(0, len(ordinary), _WAVE):
+            _run_wave(job, tasks, ordinary[start : start + _WAVE], files, runner)
+    commits: dict[str, Commit] = {}
+    for task in tasks:
+        commit = read_commit(files, job.name, task.unit)
+        if commit is None:
+            raise WorkerError(f"{job.name}: unit {task.unit} has no commit record although its worker ended well")
+        commits[task.unit] = commit
+    state.commits[job.name] = commits
+    state.done[job.name] = {task.unit for task in stale}
+    _remove_units_out_of_plan(job.name, commits, files)
+
+
+def _run_wave(job: Job, tasks: Sequence[Task], stale: Sequence[Task], files: Files, runner: BeamRunner) -> None:
+    cost = sum(task.cost for task in stale)
+    if job.name == "dedup":
+        runner.run(
+            lambda p: graph.grouping_graph(p, job.name, tasks, files.root, shared_files=runner.shared_files),
+            n_tasks=len(tasks),
+            cost=cost,
+            heavy=job.heavy,
+        )
+    else:
+        runner.run(
+            # The local runner deals units out in advance, one after the other: big ones first, so that all get some.
+            lambda p: graph.unit_graph(p, job.name, sorted(stale, key=lambda t: (-t.cost, t.unit)), files.root),
+            n_tasks=len(stale),
+            cost=cost,
+            heavy=job.heavy,
+        )
+
+
+def _is_done(task: Task, files: Files) -> bool:
+    commit = read_commit(files, task.job, task.unit)
+    if commit is None or commit.fingerprint != task.fingerprint:
+        return False
+    raw = task.spec.get("raw")  # a download may have been deleted by hand
+    return raw is None or files.exists(raw)
+
+
+def _is_last_attempt(task: Task, files: Files) -> bool:
+    return not files.is_private and attempts(task.job, task.unit, files) >= LAST_ATTEMPT - 1
+
+
+def _run_alone(task: Task, files: Files, progress: Progress) -> None:
+    """The third start of a unit, in a process of its own; only if that dies too is the unit given up."""
+    progress.say(f"{task.job}: {task.unit} was begun twice without an end; it now runs alone")
+    child = subprocess.run(
+        [sys.executable, "-m", "corpusmill.pipeline.work", files.root],
+        input=task.encode(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    if child.returncode == 0:
+        return
+    last_words = child.stderr.decode(errors="replace").strip().splitlines()[-1:]
+    what = f"killed by signal {-child.returncode}" if child.returncode < 0 else "ended by an error"
+    if task.job != Extract.name:
+        raise WorkerError(f"{task.job}: unit {task.unit} fails by itself, {what}: {' '.join(last_words)}")
+    progress.say(f"{task.job}: {task.unit} is quarantined, its process was {what}: {' '.join(last_words)}")
+    run_quarantine(task, files)
+
+
+def _remove_units_out_of_plan(job: str, commits: dict[str, Commit], files: Files) -> None:
+    """Units of an earlier plan: their commit record goes first, then what it lists."""
+    planned = {commit_name(job, unit) for unit in commits}
+    current = {info.name for commit in commits.values() for info in commit.outputs}
+    for name in files.list(f"commits/{job}"):
+        if name in planned:
+            continue
+        old = Commit.model_validate_json(files.read_bytes(name))
+        files.delete(name)
+        for info in old.outputs:
+            if info.name not in current:
+                files.delete(info.name)
+        for extra in (attempt_name(job, old.unit), timing_name(job, old.unit)):
+            if files.exists(extra):
+                files.delete(extra)
+
+
+def _job_report(job: str, state: RunState) -> dict[str, Any]:
+    done = state.done[job] | (state.done["extract"] if job == "refine" else set())  # one pass does both
+    counts: dict[str, int] = {}
+    milliseconds: dict[str, float] = {}
+    places: set[str] = set()
+    for unit, commit in state.commits[job].items():
+        for key, value in commit.counts.items():
+            counts[key] = counts.get(key, 0) + value
+        if unit in done:
+            timing = state.files.read_or_none(timing_name(job, unit))
+            if timing is None:
+                continue
+            values = json.loads(timing)
+            places.add(f"{values['host']}:{values['pid']}")
+            for stage, ms in values["milliseconds"].items():
+                milliseconds[stage] = round(milliseconds.get(stage, 0.0) + ms, 3)
+    return {
+        "units": len(state.commits[job]),
+        "done": len(done),
+        "counts": counts,
+        "milliseconds": milliseconds,
+        "processes": sorted(places),
+    }

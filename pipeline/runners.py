@@ -1,0 +1,154 @@
+"""Where a job runs: in this process, in local worker processes, on Dask, or on any other Beam runner.
+
+The local runner is Beam's FnApiRunner by name (`DirectRunner` first tries to download another one). A job goes to
+worker processes when that was asked for and it is a heavy one, or when its estimated work is worth their start.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from corpusmill.schemas.errors import UsageError, WorkerError
+
+__all__ = ["BeamRunner", "local_workers", "open_runner"]
+
+WORTH_WORKERS = 60.0
+"""CPU seconds of estimated work above which worker processes pay (about 1.8 CPU s a worker to start)."""
+
+Build = Callable[[beam.Pipeline], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BeamRunner:
+    """One way to run a graph.
+
+    Attributes:
+        name: what the user calls it.
+        runner: what Beam calls it.
+        options: Beam options, as on a command line.
+        shared_files: whether workers see each other's scratch files.
+        spread: number of workers for which a job can be split; 0 where the runner decides.
+        metrics: whether the runner has Beam metrics.
+    """
+
+    name: str
+    runner: str
+    options: tuple[str, ...]
+    shared_files: bool
+    spread: int
+    metrics: bool = True
+
+    def run(self, build: Build, *, n_tasks: int, cost: float, heavy: bool) -> dict[str, int]:
+        """Run one graph to its end.
+
+        Args:
+            build: adds the graph to a pipeline.
+            n_tasks: units in the graph.
+            cost: estimated CPU seconds.
+            heavy: whether the job is worth worker processes when the user asked for some.
+
+        Returns:
+            Beam's counters, empty where the runner has none.
+
+        Raises:
+            WorkerError: a worker died.
+        """
+        options = list(self.options)
+        if self.name == "local":
+            several = self.spread > 1 and n_tasks > 1 and (heavy or cost > WORTH_WORKERS)
+            options += [f"--direct_running_mode={'multi_processing' if several else 'in_memory'}"]
+            options += [f"--direct_num_workers={min(self.spread, n_tasks) if several else 1}"]
+        elif self.name == "dask":
+            options += [f"--dask_npartitions={n_tasks}"]
+        pipeline = beam.Pipeline(runner=self.runner, options=PipelineOptions(options, pipeline_type_check=False))
+        build(pipeline)
+        try:
+            with _quiet():
+                result = pipeline.run()
+                result.wait_until_finish()
+        except RuntimeError as error:
+            if "Channel closed" in str(error) or "died" in str(error):
+                raise WorkerError(
+                    "a worker process died (killed, or out of memory); nothing committed is lost: "
+                    f"run the same command again to go on ({error})"
+                ) from error
+            raise
+        return _counters(result) if self.metrics else {}
+
+
+def _counters(result: Any) -> dict[str, int]:
+    return {c.key.metric.name: c.committed or c.attempted for c in result.metrics().query()["counters"]}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Beam's workers log their own start and end as warnings; errors still arrive as exceptions."""
+    loggers = [logging.getLogger(name) for name in ("apache_beam", "distributed", "root")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def local_workers(workers: int | None, cost: float) -> int:
+    """Worker processes for the local runner: as asked, else all cores once the work is worth their start."""
+    if workers is not None:
+        return workers
+    return (os.cpu_count() or 1) if cost > WORTH_WORKERS else 1
+
+
+@contextlib.contextmanager
+def open_runner(name: str, *, workers: int, beam_options: Sequence[str]) -> Iterator[BeamRunner]:
+    """The runner of a run; a Dask cluster that it starts itself ends with the block.
+
+    Args:
+        name: local, dask, or a Beam runner's name.
+        workers: processes of the local runner or of a Dask cluster started here.
+        beam_options: handed to Beam as they are.
+
+    Raises:
+        UsageError: Dask is not installed, or an option is not one.
+    """
+    options = tuple(beam_options)
+    stray = [option for option in options if not option.startswith("-") and "=" not in option]
+    if options and stray and not options[0].startswith("-"):
+        raise UsageError(f"{stray[0]!r} is not an option: what follows -- goes to Beam, such as -- --region=europe-west4")
+    if name == "local":
+        yield BeamRunner(name=name, runner="FnApiRunner", options=options, shared_files=True, spread=workers)
+    elif name == "dask":
+        with _dask_address(options, workers) as address:
+            yield BeamRunner(
+                name=name,
+                runner="apache_beam.runners.dask.dask_runner.DaskRunner",
+                options=(*options, *address),
+                shared_files=False,
+                spread=0,
+                metrics=False,
+            )
+    else:
+        yield BeamRunner(name=name, runner=name, options=options, shared_files=False, spread=0)
+
+
+@contextlib.contextmanager
+def _dask_address(options: Sequence[str], workers: int) -> Iterator[list[str]]:
+    if any(option.startswith(("--dask_client_address", "--dask_scheduler_file")) for option in options):
+        yield []
+        return
+    try:
+        from dask.distributed import LocalCluster
+    except ImportError as error:
+        raise UsageError("--runner dask needs Dask: pip install 'corpusmill[pipeline,dask]'") from error
+    with LocalCluster(
+        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.ERROR
+    ) as cluster:
+        yield [f"--dask_client_address={cluster.scheduler_address}"]
