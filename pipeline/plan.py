@@ -127,7 +127,7 @@ def _expand(source: Source, path: str) -> Iterator[SourceFile]:
             kind=source.kind,
             file_path=location[len(root.rstrip("/")) + 1 :],
             location=location,
-            columns=dict(source.columns),
+            columns={str(field): key for field, key in source.columns.items()},
             n_bytes=None if remote else Path(location).stat().st_size,
         )
 

@@ -59,13 +59,14 @@ class BeamRunner:
         Raises:
             WorkerError: a worker died.
         """
-        options = list(self.options)
+        options = []
         if self.name == "local":
             several = self.spread > 1 and n_tasks > 1 and (heavy or cost > WORTH_WORKERS)
             options += [f"--direct_running_mode={'multi_processing' if several else 'in_memory'}"]
             options += [f"--direct_num_workers={min(self.spread, n_tasks) if several else 1}"]
         elif self.name == "dask":
             options += [f"--dask_npartitions={n_tasks}"]
+        options += self.options  # the user's come last and win
         pipeline = beam.Pipeline(runner=self.runner, options=PipelineOptions(options, pipeline_type_check=False))
         build(pipeline)
         try:
@@ -79,6 +80,9 @@ class BeamRunner:
                     f"run the same command again to go on ({error})"
                 ) from error
             raise
+        finally:
+            if self.name == "dask" and "result" in locals():
+                result.client.close()  # the runner opens one for each graph and leaves it open
         return _counters(result) if self.metrics else {}
 
 

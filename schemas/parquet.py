@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from corpusmill.schemas.files import FileInfo, Files
 from corpusmill.schemas.tables import Table
 
-__all__ = ["ROW_GROUP", "TableWriter", "read_batches", "read_table", "write_table"]
+__all__ = ["ROW_GROUP", "TableWriter", "one_batch", "read_batches", "read_table", "write_table"]
 
 ROW_GROUP = 512
 """Documents a row group: some MB of text, the grain at which a large unit is cut into shards."""
@@ -110,8 +110,19 @@ def read_table(
         return parquet.read_row_groups(list(groups), columns=list(columns) if columns is not None else None)
 
 
-def read_batches(files: Files, name: str, table: Table, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def read_batches(
+    files: Files, name: str, table: Table, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     """A published file row group by row group."""
     with _open(files, name, table) as parquet:
         for group in range(parquet.num_row_groups):
-            yield parquet.read_row_group(group, columns=list(columns) if columns is not None else None)
+            yield one_batch(parquet.read_row_group(group, columns=list(columns) if columns is not None else None))
+
+
+def one_batch(table: pa.Table) -> pa.RecordBatch:
+    """All rows of a table in one batch."""
+    columns = [
+        column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [column.combine_chunks()])
+        for column in table.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=table.schema)

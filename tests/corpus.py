@@ -67,8 +67,9 @@ def write_wiki(path: Path, pages: Sequence[tuple[str, str]], *, pages_a_stream: 
         for number, (title, text) in enumerate(pages[start : start + pages_a_stream], start + 1):
             index += f"{len(content)}:{number}:{title}\n"
             escaped = text.replace("&", "&amp;").replace("<", "&lt;")
+            redirect = '    <redirect title="Article 1" />\n' if text.startswith("#REDIRECT") else ""
             xml += (
-                f"  <page>\n    <title>{title}</title>\n    <ns>0</ns>\n    <id>{number}</id>\n    <revision>\n"
+                f"  <page>\n    <title>{title}</title>\n    <ns>0</ns>\n    <id>{number}</id>\n{redirect}    <revision>\n"
                 f"      <id>{1000 + number}</id>\n      <timestamp>2026-02-0{number % 9 + 1}T00:00:00Z</timestamp>\n"
                 f'      <text xml:space="preserve">{escaped}</text>\n    </revision>\n  </page>\n'
             )
@@ -110,7 +111,9 @@ def small_corpus(folder: Path) -> dict[str, Any]:
     )
     special = "The markers <|endoftext|>, <eos>, <pad>, [MASK], <|im_start|>user and <extra_id_7> are text here. "
     rows = [{"id": f"row-{i}", "text": special + "\n".join(english[i + 5 : i + 8]), "url": None} for i in range(4)]
-    write_jsonl(folder / "notes.jsonl", [*rows, {"id": "row-0", "text": "again"}, {"id": "empty", "text": ""}])
+    write_jsonl(
+        folder / "notes.jsonl", [*rows, {"id": "row-0", "text": "\n".join(english[30:33])}, {"id": "empty", "text": ""}]
+    )
     return {
         "name": "small",
         "sources": [

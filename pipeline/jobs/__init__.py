@@ -13,7 +13,17 @@ from corpusmill.pipeline.jobs.tokenizer import TokenizerJob
 
 __all__ = ["JOBS"]
 
-JOBS: dict[str, Job] = {
-    job.name: job
-    for job in (Fetch(), Extract(), Refine(), Select(), Dedup(), TokenizerJob(), Shard(), Close(), ManifestJob())
-}
+_IN_ORDER: tuple[Job, ...] = (
+    Fetch(),
+    Extract(),
+    Refine(),
+    Select(),
+    Dedup(),
+    TokenizerJob(),
+    Shard(),
+    Close(),
+    ManifestJob(),
+)
+
+JOBS: dict[str, Job] = {job.name: job for job in _IN_ORDER}
+"""By name, in order."""

@@ -76,8 +76,8 @@ class Extract:
                     rejects.write(rejected)
                 counts["damaged"] += pc.sum(pc.equal(rejected.column("reason"), "damaged")).as_py() or 0
                 refiner.write(kept)
-            counts |= Counter(documents=documents.n_rows, rejects=rejects.n_rows)
-            commit = out.commit(task.fingerprint, counts, {"source": piece.source})
+            rows = {"records": 0, "documents": documents.n_rows, "rejects": rejects.n_rows}
+            commit = out.commit(task.fingerprint, rows | counts, {"source": piece.source})
             refiner.commit(commit)
 
 

@@ -43,7 +43,6 @@ def train_bpe(texts: Iterator[str], vocab_size: int) -> bytes:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    # The trainer would cut special tokens out of texts that contain them; nothing in a document is special.
     tokenizer.train_from_iterator(texts, trainer)
     return (tokenizer.to_str(pretty=False) + "\n").encode()
 

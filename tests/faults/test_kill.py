@@ -9,14 +9,15 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
+
 from corpusmill.pipeline.jobs import JOBS
 from corpusmill.pipeline.run import run
 from corpusmill.schemas import files as layer
 from corpusmill.schemas.files import Files, StagedFile
 from corpusmill.schemas.recipe import Recipe
-
 from tests.corpus import prose, write_jsonl
 from tests.digest import contents
+
 
 class Killed(BaseException):
     """Stops the process as far as the code can tell."""

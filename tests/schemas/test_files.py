@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from corpusmill.schemas import files as layer
 from corpusmill.schemas.files import Files
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from corpusmill.schemas.errors import RecipeError
 from corpusmill.schemas.generate import SCHEMAS, json_schema
 from corpusmill.schemas.recipe import Recipe, language_tag
@@ -39,8 +40,14 @@ def test_none_lets_everything_through(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("languages: {keep: any}\n", "languages: there is no such field; did you mean 'language'?"),
-        ("dedup: {minhash: {treshold: 0.8}}\n", "dedup.minhash.treshold: there is no such field; did you mean 'threshold'?"),
-        ("dedup: {minhash: {threshold: 1.5}}\n", "dedup.minhash.threshold: 1.5: Input should be less than or equal to 1"),
+        (
+            "dedup: {minhash: {treshold: 0.8}}\n",
+            "dedup.minhash.treshold: there is no such field; did you mean 'threshold'?",
+        ),
+        (
+            "dedup: {minhash: {threshold: 1.5}}\n",
+            "dedup.minhash.threshold: 1.5: Input should be less than or equal to 1",
+        ),
         ("pii: hash\n", "pii: 'hash': Input should be 'none'"),
         ("language: {keep: [english]}\n", "language.keep: ['english']: 'english' is not a"),
         ("tokenizer: {train: {vocab_size: 8}}\n", "tokenizer.train.vocab_size: 8: Input should be greater than"),
@@ -68,7 +75,11 @@ def test_columns_are_for_jsonl(tmp_path: Path) -> None:
 
 
 def test_extends_merges_fields_and_replaces_lists(tmp_path: Path) -> None:
-    write(tmp_path, SOURCE + "language: {keep: [en], min_score: 0.5}\ntokenizer: {train: {vocab_size: 600}}\n", "base.yaml")
+    write(
+        tmp_path,
+        SOURCE + "language: {keep: [en], min_score: 0.5}\ntokenizer: {train: {vocab_size: 600}}\n",
+        "base.yaml",
+    )
     child = write(tmp_path, "extends: base.yaml\nlanguage: {keep: [zh]}\ntokenizer: {path: t.json}\n")
     recipe = load_recipe(child)
     assert recipe.language.keep == ["zh"]
@@ -87,7 +98,9 @@ def test_a_recipe_that_extends_itself_is_refused(tmp_path: Path) -> None:
 def test_set_changes_one_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = write(tmp_path, SOURCE)
-    recipe = load_recipe(path, ["dedup.minhash.threshold=0.8", "sources.0.paths=[x/*.gz]", "language.keep=[eng, zh-TW]"])
+    recipe = load_recipe(
+        path, ["dedup.minhash.threshold=0.8", "sources.0.paths=[x/*.gz]", "language.keep=[eng, zh-TW]"]
+    )
     assert recipe.dedup != "none"
     assert recipe.dedup.minhash != "none"
     assert recipe.dedup.minhash.threshold == 0.8
@@ -113,7 +126,15 @@ def test_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("alias", "tag"),
-    [("eng", "en"), ("en-US", "en"), ("zh", "zh"), ("cmn", "zh"), ("zho", "zh"), ("zh-CN", "zh-Hans"), ("zh-TW", "zh-Hant")],
+    [
+        ("eng", "en"),
+        ("en-US", "en"),
+        ("zh", "zh"),
+        ("cmn", "zh"),
+        ("zho", "zh"),
+        ("zh-CN", "zh-Hans"),
+        ("zh-TW", "zh-Hant"),
+    ],
 )
 def test_language_aliases(alias: str, tag: str) -> None:
     assert language_tag(alias) == tag

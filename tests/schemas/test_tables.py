@@ -3,13 +3,14 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from corpusmill.schemas import tables
 from corpusmill.schemas.errors import SchemaError
 from corpusmill.schemas.files import Files
 from corpusmill.schemas.parquet import TableWriter, read_table, write_table
 from corpusmill.schemas.tables import Table
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 ALL = [value for value in vars(tables).values() if isinstance(value, Table)]
 

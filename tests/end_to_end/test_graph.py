@@ -1,0 +1,86 @@
+"""The graph rules, checked on the pipeline proto: what every runner, Dask included, can carry."""
+
+from collections.abc import Callable
+
+import apache_beam as beam
+import pytest
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import beam_runner_api_pb2 as proto
+
+from corpusmill.pipeline import graph
+from corpusmill.pipeline.jobs.base import Task
+
+TASKS = [Task(job="extract", unit=f"u{i}", fingerprint="f", spec={"number": i}) for i in range(500)]
+GRAPHS: dict[str, Callable[[beam.Pipeline], None]] = {
+    "units": lambda p: graph.unit_graph(p, "extract", TASKS, "/run"),
+    "grouping": lambda p: graph.grouping_graph(p, "dedup", TASKS, "/run", shared_files=False),
+}
+PARDO = common_urns.primitives.PAR_DO.urn
+GROUP = common_urns.primitives.GROUP_BY_KEY.urn
+
+
+@pytest.fixture(params=GRAPHS)
+def pipeline(request: pytest.FixtureRequest) -> proto.Pipeline:
+    built = beam.Pipeline(runner="FnApiRunner")
+    GRAPHS[request.param](built)
+    return built.to_runner_api()
+
+
+def leaves(pipeline: proto.Pipeline) -> list[proto.PTransform]:
+    return [t for t in pipeline.components.transforms.values() if not t.subtransforms and (t.inputs or t.outputs)]
+
+
+def test_one_linear_chain_with_one_sink(pipeline: proto.Pipeline) -> None:
+    steps = leaves(pipeline)
+    consumed = [pcollection for step in steps for pcollection in step.inputs.values()]
+    assert len(consumed) == len(set(consumed)), "no PCollection is read twice"
+    for step in steps:
+        assert len(step.inputs) <= 1, "no side inputs, no flatten"
+        assert len(step.outputs) <= 1, "no tagged outputs"
+    produced = {pcollection for step in steps for pcollection in step.outputs.values()}
+    assert len(produced - set(consumed)) == 1, "one sink"
+
+
+def test_no_state_no_timers_no_combine_no_side_inputs(pipeline: proto.Pipeline) -> None:
+    for step in leaves(pipeline):
+        assert step.spec.urn not in (common_urns.primitives.FLATTEN.urn, common_urns.composites.COMBINE_PER_KEY.urn)
+        if step.spec.urn == PARDO:
+            payload = proto.ParDoPayload.FromString(step.spec.payload)
+            assert not payload.state_specs
+            assert not payload.timer_family_specs
+            assert not payload.side_inputs
+            assert not payload.restriction_coder_id
+
+
+def test_every_transform_of_ours_is_labelled(pipeline: proto.Pipeline) -> None:
+    root = pipeline.components.transforms[pipeline.root_transform_ids[0]]
+    names = [pipeline.components.transforms[i].unique_name for i in root.subtransforms]
+    assert len(names) == len(set(names))
+    assert all(": " in name for name in names), names
+
+
+def test_nothing_is_emitted_when_a_bundle_ends() -> None:
+    for value in vars(graph).values():
+        if isinstance(value, type) and issubclass(value, beam.DoFn) and value is not beam.DoFn:
+            assert value.finish_bundle is beam.DoFn.finish_bundle, value
+            assert value.setup is beam.DoFn.setup, f"{value}: models sit in a process-wide cache"
+            assert not hasattr(value, "process_batch") or value.process_batch is beam.DoFn.process_batch
+
+
+def test_units_are_spread_over_workers(pipeline: proto.Pipeline) -> None:
+    names = [transform.unique_name for transform in pipeline.components.transforms.values()]
+    assert any("Reshuffle" in name for name in names), "a fused Create puts all units on one worker"
+
+
+def test_elements_are_bytes_and_not_documents(pipeline: proto.Pipeline) -> None:
+    urns = {coder.spec.urn for coder in pipeline.components.coders.values()}
+    assert "beam:coder:bytes:v1" in urns
+
+
+def test_a_wave_fits_the_limit_of_10_mb() -> None:
+    many = [
+        Task(job="extract", unit=f"crawl-{i:060}", fingerprint="f" * 64, spec={"x": "y" * 400}) for i in range(1000)
+    ]
+    built = beam.Pipeline(runner="FnApiRunner")
+    graph.unit_graph(built, "extract", many, "/run")
+    assert built.to_runner_api().ByteSize() < 1_000_000
