@@ -32,6 +32,7 @@ STAGES = (
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _SHOWN = 12
+_SAMPLED_SHARDS = 8
 
 
 def describe(path: str, samples: int = 0) -> tuple[str, dict[str, Any]]:
@@ -145,12 +146,12 @@ def _group(rows: pa.Table, column: str) -> dict[str, dict[str, int]]:
 
 
 def _samples(files: Files, names: Sequence[str], n: int) -> list[dict[str, Any]]:
-    """The first documents, in turn by language: shards are in hash order, so the first are as good as any."""
-    if not n or not names:
-        return []
-    table = read_table(files, names[0], SHARD)
-    columns = [c for c in ("id", "url", "source", "language", "n_tokens", "text") if c in table.schema.names]
-    found = table.select(columns).to_pylist()
+    """Documents in turn by language: shards are in hash order, so their first row groups are as good as any."""
+    found: list[dict[str, Any]] = []
+    for name in names[:_SAMPLED_SHARDS] if n else ():
+        table = read_table(files, name, SHARD, row_groups=[0])
+        columns = [c for c in ("id", "url", "source", "language", "n_tokens", "text") if c in table.schema.names]
+        found += table.select(columns).to_pylist()
     by_language: dict[str, list[dict[str, Any]]] = {}
     for row in found:
         by_language.setdefault(row["language"], []).append(row)

@@ -11,17 +11,17 @@ from typing import Any
 
 from corpusmill.pipeline import graph, lease
 from corpusmill.pipeline.jobs import JOBS
-from corpusmill.pipeline.jobs.base import Job, RunState, Task, attempt_name, timing_name
+from corpusmill.pipeline.jobs.base import Job, RunState, Task, timing_name
 from corpusmill.pipeline.jobs.extract import Extract
 from corpusmill.pipeline.jobs.manifest import MANIFEST
 from corpusmill.pipeline.jobs.shard import Shard
 from corpusmill.pipeline.jobs.tokenizer import check_tokenizer_file
 from corpusmill.pipeline.plan import list_files
 from corpusmill.pipeline.progress import Progress
-from corpusmill.pipeline.runners import BeamRunner, local_workers, open_runner
+from corpusmill.pipeline.runners import BeamRunner, check_options, local_workers, open_runner
 from corpusmill.pipeline.stages.language import LanguageSettings, model_digest
 from corpusmill.pipeline.stages.selection import check_rules
-from corpusmill.pipeline.work import LAST_ATTEMPT, attempts, run_quarantine
+from corpusmill.pipeline.work import KNOWN_ERROR, LAST_ATTEMPT, attempts, failure, run_quarantine
 from corpusmill.schemas.commits import Commit, commit_name, read_commit
 from corpusmill.schemas.errors import RecipeError, UsageError, WorkerError
 from corpusmill.schemas.files import Files
@@ -64,8 +64,8 @@ def check(recipe: Recipe) -> None:
     check_tokenizer_file(recipe)
     try:
         model_digest(LanguageSettings(model=recipe.language.model))
-    except OSError as error:
-        raise RecipeError(f"language.model: {recipe.language.model!r}: {error}; give a fasttext model file") from error
+    except UsageError as error:
+        raise RecipeError(f"language.model: {error}; give the path of a fasttext model") from error
 
 
 def run(
@@ -99,6 +99,7 @@ def run(
     progress = progress or Progress.silent()
     if from_job is not None and from_job not in JOBS:
         raise UsageError(f"--from {from_job!r}: there is no such job; jobs: {', '.join(JOBS)}")
+    check_options(beam_options)
     check(recipe)
     inputs = list_files(recipe)
     files = Files(out)
@@ -156,7 +157,11 @@ def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) 
             if _is_last_attempt(task, files):
                 _run_alone(task, files, progress)
         for start in range(0, len(ordinary), _WAVE):
-            _run_wave(job, tasks, ordinary[start : start + _WAVE], files, runner)
+            wave = ordinary[start : start + _WAVE]
+            try:
+                _run_wave(job, tasks, wave, files, runner)
+            except Exception as error:
+                raise failure(wave, files) or error from error
     commits: dict[str, Commit] = {}
     for task in tasks:
         commit = read_commit(files, job.name, task.unit)
@@ -165,6 +170,8 @@ def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) 
         commits[task.unit] = commit
     state.commits[job.name] = commits
     state.done[job.name] = {task.unit for task in stale}
+    for name in files.list(f"attempts/{job.name}"):  # of workers that died between commit and mark
+        files.delete(name)
     _remove_units_out_of_plan(job.name, commits, files)
 
 
@@ -211,6 +218,8 @@ def _run_alone(task: Task, files: Files, progress: Progress) -> None:
     )
     if child.returncode == 0:
         return
+    if child.returncode == KNOWN_ERROR:
+        raise failure([task], files) or WorkerError(f"{task.job}: unit {task.unit} failed")
     last_words = child.stderr.decode(errors="replace").strip().splitlines()[-1:]
     what = f"killed by signal {-child.returncode}" if child.returncode < 0 else "ended by an error"
     if task.job != Extract.name:
@@ -231,9 +240,7 @@ def _remove_units_out_of_plan(job: str, commits: dict[str, Commit], files: Files
         for info in old.outputs:
             if info.name not in current:
                 files.delete(info.name)
-        for extra in (attempt_name(job, old.unit), timing_name(job, old.unit)):
-            if files.exists(extra):
-                files.delete(extra)
+        files.delete(timing_name(job, old.unit))
 
 
 def _job_report(job: str, state: RunState) -> dict[str, Any]:

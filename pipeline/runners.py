@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from corpusmill.schemas.errors import UsageError, WorkerError
 
-__all__ = ["BeamRunner", "local_workers", "open_runner"]
+__all__ = ["BeamRunner", "check_options", "local_workers", "open_runner"]
 
 WORTH_WORKERS = 60.0
 """CPU seconds of estimated work above which worker processes pay (about 1.8 CPU s a worker to start)."""
@@ -104,6 +104,18 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def check_options(beam_options: Sequence[str]) -> None:
+    """Refuse what cannot be Beam options.
+
+    Raises:
+        UsageError: naming the first word.
+    """
+    if beam_options and not beam_options[0].startswith("-"):
+        raise UsageError(
+            f"{beam_options[0]!r} is not an option: what follows -- goes to Beam, such as -- --region=europe-west4"
+        )
+
+
 def local_workers(workers: int | None, cost: float) -> int:
     """Worker processes for the local runner: as asked, else all cores once the work is worth their start."""
     if workers is not None:
@@ -121,12 +133,9 @@ def open_runner(name: str, *, workers: int, beam_options: Sequence[str]) -> Iter
         beam_options: handed to Beam as they are.
 
     Raises:
-        UsageError: Dask is not installed, or an option is not one.
+        UsageError: Dask is not installed.
     """
     options = tuple(beam_options)
-    stray = [option for option in options if not option.startswith("-") and "=" not in option]
-    if options and stray and not options[0].startswith("-"):
-        raise UsageError(f"{stray[0]!r} is not an option: what follows -- goes to Beam, such as -- --region=europe-west4")
     if name == "local":
         yield BeamRunner(name=name, runner="FnApiRunner", options=options, shared_files=True, spread=workers)
     elif name == "dask":

@@ -2,16 +2,23 @@
 
 import json
 import sys
+import traceback
+from collections.abc import Sequence
 
 from corpusmill.pipeline.jobs import JOBS
 from corpusmill.pipeline.jobs.base import Stopwatch, Task, attempt_name
 from corpusmill.pipeline.jobs.extract import quarantine
+from corpusmill.schemas import errors
+from corpusmill.schemas.errors import CorpusmillError, WorkerError
 from corpusmill.schemas.files import Files
 
-__all__ = ["LAST_ATTEMPT", "attempts", "execute", "run_quarantine"]
+__all__ = ["KNOWN_ERROR", "LAST_ATTEMPT", "attempts", "execute", "failure", "run_quarantine"]
 
 LAST_ATTEMPT = 3
 """At this start without a commit a unit runs alone in a process of its own."""
+
+KNOWN_ERROR = 4
+"""Exit code of that process for an error that we raise on purpose: the input is not to blame."""
 
 
 def attempts(job: str, unit: str, files: Files) -> int:
@@ -21,12 +28,38 @@ def attempts(job: str, unit: str, files: Files) -> int:
 
 
 def execute(task: Task, files: Files) -> None:
-    """Do one unit: mark the attempt, work, commit, remove the mark."""
+    """Do one unit: mark the attempt, work, commit, remove the mark; an exception leaves its story in the mark.
+
+    An error that we raise on purpose (a failed download) is not counted as an attempt: it will not kill anything.
+    """
     name = attempt_name(task.job, task.unit)
-    started = attempts(task.job, task.unit, files) + 1
-    files.write_bytes(name, json.dumps({"started": started}).encode())
-    JOBS[task.job].work(task, files, Stopwatch())
+    started = attempts(task.job, task.unit, files)
+    files.write_bytes(name, json.dumps({"started": started + 1}).encode())
+    try:
+        JOBS[task.job].work(task, files, Stopwatch())
+    except Exception as error:
+        known = isinstance(error, CorpusmillError)
+        story = {"kind": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
+        files.write_bytes(name, json.dumps({"started": started + (not known), "error": story}).encode())
+        raise
     files.delete(name)
+
+
+def failure(tasks: Sequence[Task], files: Files) -> CorpusmillError | None:
+    """The error that stopped one of these units, as the worker saw it: runners only pass on its traceback as text."""
+    for task in tasks:
+        data = files.read_or_none(attempt_name(task.job, task.unit))
+        story = None if data is None else json.loads(data).get("error")
+        if story is None:
+            continue
+        kind = getattr(errors, story["kind"], None)
+        if kind is not None:
+            return kind(story["message"])  # type: ignore[no-any-return]
+        return WorkerError(
+            f"{task.job}: unit {task.unit} failed: {story['kind']}: {story['message']}\n{story['traceback']}"
+            "What is committed stays; run the same command again to go on."
+        )
+    return None
 
 
 def run_quarantine(task: Task, files: Files) -> None:
@@ -36,8 +69,11 @@ def run_quarantine(task: Task, files: Files) -> None:
 
 
 def main() -> None:
-    """`python -m corpusmill.pipeline.work ROOT`: do the task that arrives on standard input."""
-    execute(Task.decode(sys.stdin.buffer.read()), Files(sys.argv[1]))
+    """`python -m corpusmill.pipeline.work ROOT`: do the task that arrives on standard input; 4 is a known error."""
+    try:
+        execute(Task.decode(sys.stdin.buffer.read()), Files(sys.argv[1]))
+    except CorpusmillError:
+        sys.exit(KNOWN_ERROR)
 
 
 if __name__ == "__main__":

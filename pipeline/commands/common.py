@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 from rich.console import Console
 
@@ -20,23 +19,17 @@ say = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def call(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
     """Run a typer app; known errors become one message and their exit code."""
-    command = typer.main.get_command(app)
     try:
-        result = command.main(list(arguments), prog_name=f"corpusmill {name}", standalone_mode=False)
-        return int(result or 0)
+        typer.main.get_command(app).main(list(arguments), prog_name=f"corpusmill {name}")
     except CorpusmillError as error:
         say.print(f"corpusmill {name}: {error}", style="red" if say.is_terminal else None, markup=False)
         return error.exit_code
-    except click.ClickException as error:
-        error.show(sys.stderr)
-        return error.exit_code
-    except (click.exceptions.Exit, SystemExit) as error:
-        return int(getattr(error, "exit_code", getattr(error, "code", 1)) or 0)
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except SystemExit as end:
+        return int(end.code or 0)
+    except KeyboardInterrupt:
         say.print(f"corpusmill {name}: stopped; what is committed stays, the same command goes on")
         return 130
-    except BrokenPipeError:
-        return 1
+    return 0
 
 
 def human_bytes(n: float) -> str:

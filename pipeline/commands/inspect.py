@@ -15,7 +15,7 @@ def inspect(
     path: Annotated[str, typer.Argument(help="A run folder, a dataset folder, or one .parquet shard.")],
     samples: Annotated[int, typer.Option(min=0, help="Also print this many documents (datasets and shards).")] = 0,
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-) -> int:
+) -> None:
     """Statistics of a dataset, a run or a single shard: totals, languages, sources, lengths, drop reasons.
 
     \b
@@ -32,7 +32,6 @@ def inspect(
         {"run": inspection.print_run, "dataset": inspection.print_dataset, "shard": inspection.print_dataset}[kind](
             described, out
         )
-    return 0
 
 
 def main(arguments: Sequence[str]) -> int:

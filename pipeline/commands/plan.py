@@ -19,7 +19,7 @@ def plan(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; repeatable.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
-) -> int:
+) -> None:
     """Show the files and units that a run would read, with their bytes. Touches nothing.
 
     The units of a file that is not here yet are unknown until it is downloaded.
@@ -52,7 +52,7 @@ def plan(
             rows.append(entry | {"unit": unit.name, "start": piece.start, "end": piece.end, "bytes": unit.n_bytes})
     if json_:
         out.print_json(data={"units": rows, "bytes": sum(int(str(row["bytes"] or 0)) for row in rows)})
-        return 0
+        return
     table = Table("source", "file", "unit", "from byte", "bytes", box=None)
     for row in rows:
         start = "" if row["start"] is None else f"{row['start']:,}"
@@ -62,7 +62,6 @@ def plan(
     total = sum(int(str(row["bytes"] or 0)) for row in rows)
     n_files = len({(row["source"], row["file"]) for row in rows})
     out.print(f"\n{len(rows)} units in {n_files} files, {human_bytes(total)} here")
-    return 0
 
 
 def main(arguments: Sequence[str]) -> int:

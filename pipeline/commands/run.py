@@ -29,7 +29,7 @@ def run(
         str | None, typer.Option("--from", metavar="JOB", help="Do this job and all later ones again.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the run report as JSON.")] = False,
-) -> int:
+) -> None:
     """Run a recipe: download, extract, refine, select, deduplicate, tokenize, shard.
 
     A run that was stopped goes on where it was; a run whose recipe changed redoes what the change touches. Exit
@@ -62,7 +62,7 @@ def run(
     else:
         inspection.print_run(described, out)
         out.print(f"\ndataset: {to.rstrip('/')}/dataset  ({report.seconds:.1f} s)")
-    return report.exit_code
+    raise typer.Exit(report.exit_code)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def status(
     folder: Annotated[str, typer.Argument(help="Run folder, as given to `corpusmill run --out`.")],
     json_: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-) -> int:
+) -> None:
     """Show how far a run is: who holds the folder, units committed by job, units that failed before.
 
     \b
@@ -27,7 +27,6 @@ def status(
         out.print_json(data=described)
     else:
         inspection.print_status(described, out)
-    return 0
 
 
 def main(arguments: Sequence[str]) -> int:

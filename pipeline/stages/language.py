@@ -22,6 +22,7 @@ import fasttext
 import langcodes
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from corpusmill.schemas.errors import UsageError
 
 __all__ = ["MODEL_SHA256", "LanguageSettings", "identify", "model_digest"]

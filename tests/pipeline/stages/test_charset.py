@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from corpusmill.pipeline.stages.charset import decode
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from corpusmill.pipeline.stages.charset import decode
 
 SENTENCES = {
     "zh": "这座老桥从春天起禁止通行了。",
@@ -123,7 +124,10 @@ def test_damage_costs_the_damaged_character(codec: str, declared: str | None) ->
 
 def test_big5_symbols_are_those_of_the_web() -> None:
     # https://encoding.spec.whatwg.org/index-big5.txt, pointers 5029, 5038, 5153, 5185, 5187, 5188
-    assert one("約翰".encode("cp950") + b"\xa1\x45\xa1\x4e\xa1\xe3\xa2\x44\xa2\x46\xa2\x47", "big5")[0] == "約翰‧﹑～￥￠￡"
+    assert (
+        one("約翰".encode("cp950") + b"\xa1\x45\xa1\x4e\xa1\xe3\xa2\x44\xa2\x46\xa2\x47", "big5")[0]
+        == "約翰‧﹑～￥￠￡"
+    )
     assert one(b"\x87\x40" + "香港".encode("cp950"), "big5")[0] == "䏰香港"  # HKSCS
 
 
@@ -136,8 +140,13 @@ def test_nothing_and_null() -> None:
 @settings(deadline=None, max_examples=300)
 @given(
     st.binary(max_size=60)
-    | st.builds(lambda text, codec: text.encode(codec, "ignore"), st.text(max_size=30), st.sampled_from([row[1] for row in ENCODED])),
-    st.none() | st.sampled_from([row[2] for row in ENCODED] + ["utf-16", "hex", "idna", "undefined", "\x00", "x-user-defined"]),
+    | st.builds(
+        lambda text, codec: text.encode(codec, "ignore"),
+        st.text(max_size=30),
+        st.sampled_from([row[1] for row in ENCODED]),
+    ),
+    st.none()
+    | st.sampled_from([row[2] for row in ENCODED] + ["utf-16", "hex", "idna", "undefined", "\x00", "x-user-defined"]),
 )
 def test_any_bytes_give_text_and_the_codec_that_made_it(data: bytes, charset: str | None) -> None:
     text, codec = one(data, charset)
@@ -160,7 +169,10 @@ def test_a_slice_gives_the_same_rows(data: list[bytes | None], charset: str | No
     charsets = pa.array([charset] * len(data), pa.string())
     text, codec = decode(contents, charsets)
     assert text.type == pa.large_string()
-    assert [column.to_pylist() for column in decode(contents[1:], charsets[1:])] == [text[1:].to_pylist(), codec[1:].to_pylist()]
+    assert [column.to_pylist() for column in decode(contents[1:], charsets[1:])] == [
+        text[1:].to_pylist(),
+        codec[1:].to_pylist(),
+    ]
 
 
 def test_real_pages_in_nineteen_charsets(shared_data: Path) -> None:
@@ -168,10 +180,15 @@ def test_real_pages_in_nineteen_charsets(shared_data: Path) -> None:
     folder = shared_data / "warc-edge"
     gold = [json.loads(line) for line in (folder / "charset.gold.jsonl").read_text().splitlines()]
     contents, charsets = [], []
-    for record in ArchiveIterator(str(folder / "charset.warc.gz"), record_types=WarcRecordType.response, parse_http=True):
+    for record in ArchiveIterator(
+        str(folder / "charset.warc.gz"), record_types=WarcRecordType.response, parse_http=True
+    ):
         contents.append(record.reader.read())
         match = re.search(r"charset=([^;\s]+)", record.http_headers.get("Content-Type") or "")
         charsets.append(match and match[1])
     text, _ = decode(pa.array(contents, pa.binary()), pa.array(charsets, pa.string()))
-    right = [hashlib.sha1(page.encode()).hexdigest() == row["sha1_utf8"] for page, row in zip(text.to_pylist(), gold, strict=True)]
+    right = [
+        hashlib.sha1(page.encode()).hexdigest() == row["sha1_utf8"]
+        for page, row in zip(text.to_pylist(), gold, strict=True)
+    ]
     assert [row["uri"] for row, is_right in zip(gold, right, strict=True) if not is_right] == []

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from corpusmill.pipeline.stages.charset import decode
-from corpusmill.pipeline.stages.html import ExtractSettings, extract
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from corpusmill.pipeline.stages.charset import decode
+from corpusmill.pipeline.stages.html import ExtractSettings, extract
 
 SETTINGS = ExtractSettings()
 
@@ -79,6 +80,11 @@ def test_inline_elements_lose_no_character(pieces: list[tuple[str, str, str]]) -
     assert text_of(f"<p>{body}</p>") == "".join(inside + between for _, inside, between in pieces)
 
 
+def test_lists_of_a_page_without_structure_are_content_and_link_lists_are_not() -> None:
+    assert text_of("<p>老桥：</p><ul><li>很老。</li><li>很长。</li></ul>") == "老桥：\n\n  • 很老。\n  • 很长。"
+    assert text_of("<p>老桥。</p><ul><li><a href=/>首页</a></li><li><a href=/a>新闻</a></li></ul>") == "老桥。"
+
+
 def test_a_page_that_the_rules_empty_keeps_its_visible_text() -> None:
     assert text_of("<div class='hidden'><p>这座老桥从春天起禁止通行了。</p></div>") == "这座老桥从春天起禁止通行了。"
 
@@ -131,7 +137,9 @@ assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1_000_000
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.none() | st.sampled_from(["", ARTICLE, "<p>x", "<" * 9]) | st.text(max_size=40), min_size=2, max_size=5))
+@given(
+    st.lists(st.none() | st.sampled_from(["", ARTICLE, "<p>x", "<" * 9]) | st.text(max_size=40), min_size=2, max_size=5)
+)
 def test_a_slice_gives_the_same_rows(pages: list[str | None]) -> None:
     whole = extract(pa.array(pages, pa.large_string()), SETTINGS)
     part = extract(pa.array(pages, pa.string())[1:], SETTINGS)

@@ -4,10 +4,10 @@ import unicodedata
 
 import pyarrow as pa
 import pytest
-from corpusmill.pipeline.stages.unicode import normalise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corpusmill.pipeline.stages.unicode import normalise
 from tests.reference import unicode as reference
 
 # What the rules speak of, among letters of several scripts.
