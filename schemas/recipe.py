@@ -41,6 +41,8 @@ Bytes = Annotated[int, BeforeValidator(_parse_bytes), Field(gt=0)]
 
 NoneWord = Literal["none"]
 
+_MACRO = {"nb": "no"}  # the models that we use know Norwegian without telling Bokmål from Nynorsk
+
 
 def language_tag(value: str) -> str:
     """The BCP 47 tag of any alias: `eng` and `en-Latn` give `en`, `zh-TW` and `cmn-Hant` give `zh-Hant`.
@@ -55,7 +57,7 @@ def language_tag(value: str) -> str:
     if language.language is None or not language.is_valid():
         raise ValueError(f"{value!r} is not a known language; write a BCP 47 tag such as en, zh, zh-Hant or pt")
     if language.language != "zh":
-        return str(language.language)
+        return _MACRO.get(language.language, language.language)
     if language.script is None and language.territory is None:
         return "zh"
     return f"zh-{language.maximize().script}"

@@ -11,6 +11,7 @@ from corpusmill.pipeline.jobs import refine
 from corpusmill.pipeline.jobs.base import RunState, Stopwatch, Task, UnitOutputs, fingerprint, outputs
 from corpusmill.pipeline.jobs.fetch import fetched_units
 from corpusmill.pipeline.sources.record import Slice
+from corpusmill.pipeline.stages import charset, html, language, unicode, wikitext
 from corpusmill.pipeline.stages.documents import extract_documents
 from corpusmill.pipeline.stages.html import ExtractSettings
 from corpusmill.pipeline.stages.language import LanguageSettings, model_digest
@@ -19,7 +20,7 @@ from corpusmill.schemas.tables import DOCUMENT, REJECT
 
 __all__ = ["Extract", "quarantine"]
 
-STAGE_VERSION = 1
+STAGE_VERSION = [1, *(stage.STAGE_VERSION for stage in (charset, html, wikitext, unicode, language))]
 LIBRARIES = ("fastwarc", "resiliparse", "fasttext-numpy2", "pyarrow", "langcodes", "xxhash")
 
 _CPU_SECONDS_PER_BYTE = {"warc": 1.0e-6, "wikipedia": 1.2e-6, "jsonl": 0.1e-6}

@@ -1,7 +1,7 @@
 """select: verdicts from stored signals; a changed threshold reruns this and nothing before it."""
 
 from corpusmill.pipeline.jobs.base import RunState, Stopwatch, Task, fingerprint, outputs
-from corpusmill.pipeline.stages import selection
+from corpusmill.pipeline.stages import rules, selection
 from corpusmill.pipeline.stages.selection import Selection
 from corpusmill.schemas.files import Files
 from corpusmill.schemas.parquet import read_table
@@ -10,7 +10,7 @@ from corpusmill.schemas.tables import DOCUMENT, REFINED, VERDICT
 
 __all__ = ["Select"]
 
-STAGE_VERSION = 1
+STAGE_VERSION = [1, rules.STAGE_VERSION]
 
 
 class Select:
@@ -22,8 +22,8 @@ class Select:
     def tasks(self, run: RunState) -> list[Task]:
         """Tasks in plan order, on top of extract and refine."""
         recipe = run.recipe
-        rules = selection.resolve_rules(recipe.quality)
-        values = {"language": recipe.language.model_dump(exclude={"model"}), "rules": selection.describe(rules)}
+        chosen = selection.resolve_rules(recipe.quality)
+        values = {"language": recipe.language.model_dump(exclude={"model"}), "rules": selection.describe(chosen)}
         spec = {
             "language": recipe.language.model_dump(mode="json"),
             "quality": recipe.quality.model_dump(mode="json"),
@@ -43,13 +43,15 @@ class Select:
 
     def work(self, task: Task, files: Files, watch: Stopwatch) -> None:
         """Read what is stored about the documents of a unit, judge, commit."""
-        rules = selection.resolve_rules(Quality.model_validate(task.spec["quality"]))
-        chosen = Selection(language=Language.model_validate(task.spec["language"]), rules=rules)
+        chosen = Selection(
+            language=Language.model_validate(task.spec["language"]),
+            rules=selection.resolve_rules(Quality.model_validate(task.spec["quality"])),
+        )
         with watch("read"):
             documents = read_table(
                 files, f"documents/{task.unit}.parquet", DOCUMENT, ["id", "language", "language_score"]
             )
-            needed = ["n_chars", *dict.fromkeys(rule.signal for rule in rules if rule.signal != "n_chars")]
+            needed = ["n_chars", *dict.fromkeys(rule.signal for rule in chosen.rules if rule.signal != "n_chars")]
             refined = read_table(files, f"refined/{task.unit}.parquet", REFINED, needed)
         with watch("select"):
             verdicts = selection.select(documents, refined, chosen)

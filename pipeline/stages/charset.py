@@ -19,6 +19,8 @@ from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 
 __all__ = ["decode"]
 
+STAGE_VERSION = 1
+
 DAMAGED_SHARE = 0.1
 """A candidate encoding is accepted when at most this share of its non-ASCII characters is U+FFFD.
 

@@ -21,6 +21,8 @@ from resiliparse.parse.html import HTMLTree
 
 __all__ = ["ExtractSettings", "extract"]
 
+STAGE_VERSION = 1
+
 MAX_NODES = 1 << 21
 """Most nodes that formatting elements left open may add, by the estimate of `_reopened_nodes`: about 200 MB."""
 

@@ -27,6 +27,8 @@ from corpusmill.schemas.errors import UsageError
 
 __all__ = ["MODEL_SHA256", "LanguageSettings", "identify", "model_digest"]
 
+STAGE_VERSION = 1
+
 MODEL_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
 """Of the packaged model, lid.176.ftz (CC-BY-SA-3.0, https://fasttext.cc/docs/en/language-identification.html)."""
 

@@ -21,6 +21,8 @@ import pyarrow.compute as pc
 
 __all__ = ["normalise"]
 
+STAGE_VERSION = 1
+
 _SPACES = r"\x{a0}\x{1680}\x{2000}-\x{200a}\x{202f}\x{205f}\x{3000}"
 _NONCHARACTERS = r"\x{fdd0}-\x{fdef}" + "".join(rf"\x{{{plane:x}fffe}}\x{{{plane:x}ffff}}" for plane in range(17))
 

@@ -134,6 +134,7 @@ def test_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("zho", "zh"),
         ("zh-CN", "zh-Hans"),
         ("zh-TW", "zh-Hant"),
+        ("nb", "no"),
     ],
 )
 def test_language_aliases(alias: str, tag: str) -> None:
