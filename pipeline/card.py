@@ -23,9 +23,7 @@ def dataset_card(manifest: Manifest) -> str:
         "configs": [
             {
                 "config_name": "default",
-                "data_files": [
-                    {"split": split, "path": f"data/{split}-*.parquet"} for split in manifest.splits
-                ],
+                "data_files": [{"split": split, "path": f"data/{split}-*.parquet"} for split in manifest.splits],
             }
         ],
     }

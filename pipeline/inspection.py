@@ -191,7 +191,15 @@ def print_run(described: dict[str, Any], console: Console) -> None:
         table.add_row(row["stage"], row["what"], f"{row['dropped']:,}", f"{row['left']:,}", told)
     console.print(table)
     names = [stage for stage, _ in STAGES if any(stage in ends for ends in books["languages"].values())]
-    table = Table("language", "documents", *(f"- {n}" for n in names), "kept", box=None, title="\nby language", title_justify="left")
+    table = Table(
+        "language",
+        "documents",
+        *(f"- {n}" for n in names),
+        "kept",
+        box=None,
+        title="\nby language",
+        title_justify="left",
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     ranked = sorted(books["languages"].items(), key=lambda item: (-sum(item[1].values()), item[0]))
@@ -239,7 +247,9 @@ def print_dataset(described: dict[str, Any], console: Console) -> None:
         console.print("")
         console.print(table)
     for sample in described["samples"]:
-        console.rule(f"{sample['language']}  {sample.get('url') or sample['id']}  {sample['n_tokens']:,} tokens", align="left")
+        console.rule(
+            f"{sample['language']}  {sample.get('url') or sample['id']}  {sample['n_tokens']:,} tokens", align="left"
+        )
         text = sample.get("text", "(this dataset holds no text)")
         console.print(text if len(text) <= 600 else text[:600] + " …", markup=False)
 
@@ -257,7 +267,9 @@ def _print_totals(name: str, groups: dict[str, dict[str, int]], console: Console
 def print_status(described: dict[str, Any], console: Console) -> None:
     """One line a job."""
     held = described["held_by"]
-    state = f"running: process {held['pid']} on {held['host']}" if held else ("ended" if described["ended"] else "stopped")
+    state = (
+        f"running: process {held['pid']} on {held['host']}" if held else ("ended" if described["ended"] else "stopped")
+    )
     console.print(f"{described['folder']}: {state}")
     table = Table("job", "units committed", "begun without an end", box=None)
     for job, values in described["jobs"].items():

@@ -79,7 +79,7 @@ def hold(files: Files, say: Callable[[str], None]) -> Iterator[None]:
         if other is not None:
             raise LeaseError(
                 f"{files.root} is held by process {other['pid']} on {other['host']}; "
-                f"wait for it to end, or stop it (if it is gone, the lease ends {STALE_SECONDS:.0f} s after its last sign)"
+                f"wait for it to end, or stop it (a lease ends {STALE_SECONDS:.0f} s after its last sign)"
             )
         say(f"broke the stale lease of an earlier run on {files.root}")
         files.delete(LEASE)

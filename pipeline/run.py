@@ -1,17 +1,16 @@
 """The driver: holds the run folder, turns each job into tasks, hands the stale ones to a runner, keeps the books."""
 
-import contextlib
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from corpusmill.pipeline import graph, lease
 from corpusmill.pipeline.jobs import JOBS
-from corpusmill.pipeline.jobs.base import Job, RunState, Task, timing_name
+from corpusmill.pipeline.jobs.base import Job, RunState, Task, UnitJob, timing_name
 from corpusmill.pipeline.jobs.extract import Extract
 from corpusmill.pipeline.jobs.manifest import MANIFEST
 from corpusmill.pipeline.jobs.shard import Shard
@@ -177,18 +176,20 @@ def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) 
 
 def _run_wave(job: Job, tasks: Sequence[Task], stale: Sequence[Task], files: Files, runner: BeamRunner) -> None:
     cost = sum(task.cost for task in stale)
-    if job.name == "dedup":
+    if isinstance(job, UnitJob):
+        # The local runner deals units out in advance, one after the other: big ones first, so that all get some.
+        dealt = sorted(stale, key=lambda task: (-task.cost, task.unit))
         runner.run(
-            lambda p: graph.grouping_graph(p, job.name, tasks, files.root, shared_files=runner.shared_files),
-            n_tasks=len(tasks),
+            lambda pipeline: graph.unit_graph(pipeline, job.name, dealt, files.root),
+            n_tasks=len(stale),
             cost=cost,
             heavy=job.heavy,
         )
     else:
+        shared = runner.shared_files
         runner.run(
-            # The local runner deals units out in advance, one after the other: big ones first, so that all get some.
-            lambda p: graph.unit_graph(p, job.name, sorted(stale, key=lambda t: (-t.cost, t.unit)), files.root),
-            n_tasks=len(stale),
+            lambda pipeline: graph.grouping_graph(pipeline, job.name, tasks, files.root, shared_files=shared),
+            n_tasks=len(tasks),
             cost=cost,
             heavy=job.heavy,
         )

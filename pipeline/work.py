@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Sequence
 
 from corpusmill.pipeline.jobs import JOBS
-from corpusmill.pipeline.jobs.base import Stopwatch, Task, attempt_name
+from corpusmill.pipeline.jobs.base import Stopwatch, Task, UnitJob, attempt_name
 from corpusmill.pipeline.jobs.extract import quarantine
 from corpusmill.schemas import errors
 from corpusmill.schemas.errors import CorpusmillError, WorkerError
@@ -35,8 +35,10 @@ def execute(task: Task, files: Files) -> None:
     name = attempt_name(task.job, task.unit)
     started = attempts(task.job, task.unit, files)
     files.write_bytes(name, json.dumps({"started": started + 1}).encode())
+    job = JOBS[task.job]
+    assert isinstance(job, UnitJob)
     try:
-        JOBS[task.job].work(task, files, Stopwatch())
+        job.work(task, files, Stopwatch())
     except Exception as error:
         known = isinstance(error, CorpusmillError)
         story = {"kind": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}

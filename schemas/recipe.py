@@ -53,7 +53,9 @@ def language_tag(value: str) -> str:
     try:
         language = langcodes.Language.get(value, normalize=True).prefer_macrolanguage()
     except LanguageTagError as error:
-        raise ValueError(f"{value!r} is not a language tag; write a BCP 47 tag such as en, zh, zh-Hant or pt") from error
+        raise ValueError(
+            f"{value!r} is not a language tag; write a BCP 47 tag such as en, zh, zh-Hant or pt"
+        ) from error
     if language.language is None or not language.is_valid():
         raise ValueError(f"{value!r} is not a known language; write a BCP 47 tag such as en, zh, zh-Hant or pt")
     if language.language != "zh":

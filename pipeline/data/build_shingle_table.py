@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import opencc
-from corpusmill.pipeline.stages.shingles import Kind
 from numpy.typing import NDArray
+
+from corpusmill.pipeline.stages.shingles import Kind
 
 # Accents that cosmetic edits add and lose. Dakuten, viramas and vowel signs make other letters, so they stay:
 # dropping all of category Mn turns the Japanese "ga" into "ka" (seen in datatrove 0.10).

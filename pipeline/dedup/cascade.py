@@ -13,8 +13,9 @@ from typing import Literal, get_args
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from corpusmill.pipeline.dedup.keys import byte_rows, halves, heads
 from numpy.typing import NDArray
+
+from corpusmill.pipeline.dedup.keys import byte_rows, halves, heads
 
 UrlPolicy = Literal["newest", "oldest", "longest", "none"]
 _LAST = np.iinfo(np.int64).max

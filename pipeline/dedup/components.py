@@ -7,10 +7,11 @@ depends on the order or number of the blobs, and a key of m documents costs m ro
 from collections.abc import Sequence
 
 import numpy as np
-from corpusmill.pipeline.dedup.keys import KEY_ROW, heads
 from numpy.typing import NDArray
 from scipy.sparse import coo_array  # type: ignore[import-untyped]
 from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+
+from corpusmill.pipeline.dedup.keys import KEY_ROW, heads
 
 
 def edges(blobs: Sequence[bytes]) -> NDArray[np.uint64]:

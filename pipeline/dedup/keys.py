@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from corpusmill.pipeline.stages.shingles import mix64
 from numpy.typing import NDArray
+
+from corpusmill.pipeline.stages.shingles import mix64
 
 KINDS = ("id", "url", "exact", "near")
 """Names of the kinds of key; a row's `kind` is the position here."""

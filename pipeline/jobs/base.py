@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import pyarrow as pa
 
@@ -31,6 +31,7 @@ __all__ = [
     "RunState",
     "Stopwatch",
     "Task",
+    "UnitJob",
     "UnitOutputs",
     "attempt_name",
     "fingerprint",
@@ -92,6 +93,11 @@ class Job(Protocol):
     def tasks(self, run: RunState) -> list[Task]:
         """The units of the job, in order, with their fingerprints; runs in the driver."""
         ...
+
+
+@runtime_checkable
+class UnitJob(Job, Protocol):
+    """A job whose units know nothing of one another: all but dedup."""
 
     def work(self, task: Task, files: Files, watch: "Stopwatch") -> None:
         """Do one unit and commit it; runs in a worker."""

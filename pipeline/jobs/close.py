@@ -57,7 +57,9 @@ class Close:
             rows = pa.concat_tables([_judged(documents, verdicts, copies), _rejected(rejects)])
             rows = rows.sort_by([("offset", "ascending"), ("record_index", "ascending"), ("id", "ascending")])
         if rows.num_rows != task.spec["records"]:
-            raise LedgerError(f"unit {unit}: the reader saw {task.spec['records']} records, the ledger has {rows.num_rows}")
+            raise LedgerError(
+                f"unit {unit}: the reader saw {task.spec['records']} records, the ledger has {rows.num_rows}"
+            )
         kept = rows.filter(pc.equal(rows.column("verdict"), "kept"))
         counts = {"records": rows.num_rows}
         for item in rows.group_by("verdict").aggregate([("id", "count")]).to_pylist():
@@ -99,7 +101,9 @@ def _judged(documents: pa.Table, verdicts: pa.Table, copies: pa.Table) -> pa.Tab
     keep = verdicts.column("keep").combine_chunks()
     is_copy = pa.array(copied)
     kept = pc.and_(keep, pc.invert(is_copy))
-    columns = {name: documents.column(name) for name in ("id", "url", "file_path", "offset", "record_index", "language")}
+    columns = {
+        name: documents.column(name) for name in ("id", "url", "file_path", "offset", "record_index", "language")
+    }
     columns |= {
         "verdict": pc.if_else(kept, "kept", "dropped"),
         "stage": pc.if_else(is_copy, "dedup", verdicts.column("stage")),

@@ -78,8 +78,7 @@ class Dedup:
                 job=self.name,
                 unit=unit,
                 fingerprint=mark,
-                spec=shared
-                | {"number": i, "priority": priority.index(run.commits["extract"][unit].detail["source"])},
+                spec=shared | {"number": i, "priority": priority.index(run.commits["extract"][unit].detail["source"])},
                 cost=kept[unit] * 1e-4,
             )
             for i, unit in enumerate(units)
@@ -166,7 +165,8 @@ def resolve(payloads: Iterable[bytes], files: Files) -> Iterator[tuple[bytes, by
     """
     unique = sorted(set(payloads))
     tasks = sorted(
-        (Task.decode(payload[1:]) for payload in unique if payload[:1] == b"T"), key=lambda task: int(task.spec["number"])
+        (Task.decode(payload[1:]) for payload in unique if payload[:1] == b"T"),
+        key=lambda task: int(task.spec["number"]),
     )
     edge_arrays = [np.frombuffer(p[1:], np.uint64).reshape(-1, 2) for p in unique if p[:1] == b"E"]
     docs, roots = components.components(edge_arrays)

@@ -43,9 +43,7 @@ class Extract:
             for unit in fetched_units(file, commit, run.files):
                 piece = asdict(unit.piece)
                 identity = {key: value for key, value in piece.items() if key != "location"}
-                mark = fingerprint(
-                    self.name, STAGE_VERSION, shared, [commit.detail["sha256"], identity], LIBRARIES
-                )
+                mark = fingerprint(self.name, STAGE_VERSION, shared, [commit.detail["sha256"], identity], LIBRARIES)
                 spec = {
                     "piece": piece,
                     "extract": shared["extract"],

@@ -76,9 +76,7 @@ class Shard:
             }
             n_bytes = sum(survivors[unit][plan.split][group] for unit, groups in plan.pieces for group in groups)
             unit_name = plan.name.removeprefix("data/").removesuffix(".parquet")
-            tasks.append(
-                Task(job=self.name, unit=unit_name, fingerprint=mark, spec=spec, cost=n_bytes * 0.7e-6)
-            )
+            tasks.append(Task(job=self.name, unit=unit_name, fingerprint=mark, spec=spec, cost=n_bytes * 0.7e-6))
         return tasks
 
     def work(self, task: Task, files: Files, watch: Stopwatch) -> None:
@@ -134,9 +132,7 @@ class Shard:
         derived = ("n_tokens", "cluster_size", "quality")
         columns = [name for name in SHARD.columns.names if name not in derived]
         for unit, groups in spec["pieces"]:
-            yield read_survivors(
-                files, unit, groups, spec["split"], spec["splits"], [*columns, "text"], spec["signal"]
-            )
+            yield read_survivors(files, unit, groups, spec["split"], spec["splits"], [*columns, "text"], spec["signal"])
 
 
 def _totals(rows: pa.Table, column: str) -> dict[str, dict[str, int]]:

@@ -54,7 +54,9 @@ def read_survivors(
         if (i := position.get(item["row"])) is not None:
             component[i], cluster_size[i] = item["component"], item["cluster_size"]
     alive = verdicts.column("keep").to_numpy() & ~np.isin(rows, copies.column("row").to_numpy())
-    mine = np.array([bool(a) and split_of(c, dict(splits)) == split for a, c in zip(alive, component, strict=True)], bool)
+    mine = np.array(
+        [bool(a) and split_of(c, dict(splits)) == split for a, c in zip(alive, component, strict=True)], bool
+    )
 
     table = documents.append_column("cluster_size", pa.array(cluster_size))
     quality = refined.column(signal).cast(pa.float64()) if signal else pa.nulls(len(rows), pa.float64())

@@ -134,9 +134,13 @@ def _sample(spec: dict[str, Any], files: Files, counts: dict[str, int]) -> Itera
     for unit, groups in spec["groups"].items():
         for group in groups:
             table = read_survivors(files, unit, [group], "train", spec["splits"], ["id", "text", "n_bytes"])
-            points = np.array([xxhash.xxh3_64_intdigest(b"sample" + i.encode()) for i in table.column("id").to_pylist()], np.float64)
+            points = np.array(
+                [xxhash.xxh3_64_intdigest(b"sample" + i.encode()) for i in table.column("id").to_pylist()], np.float64
+            )
             chosen = table.filter(pa.array(points < share * 2.0**64))
-            for text, n_bytes in zip(chosen.column("text").to_pylist(), chosen.column("n_bytes").to_pylist(), strict=True):
+            for text, n_bytes in zip(
+                chosen.column("text").to_pylist(), chosen.column("n_bytes").to_pylist(), strict=True
+            ):
                 if counts["bytes"] + n_bytes > limit:
                     return
                 counts["documents"] += 1

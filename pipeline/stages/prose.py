@@ -18,6 +18,7 @@ import re
 from typing import Final
 
 import pyarrow as pa
+
 from corpusmill.pipeline.stages.words import segment
 
 STAGE_VERSION = 1

@@ -27,6 +27,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
 from corpusmill.pipeline.stages.words import WHOLE, Words, segment
 
 STAGE_VERSION = 1

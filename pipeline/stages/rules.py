@@ -34,6 +34,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from corpusmill.pipeline.stages.quality import SIGNALS, primary_subtag
 from corpusmill.schemas.recipe import language_tag
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from corpusmill.pipeline.stages import rules as quality_rules
-from corpusmill.pipeline.stages.rules import Rule
 from corpusmill.pipeline.stages.quality import SCHEMA
+from corpusmill.pipeline.stages.rules import Rule
 from corpusmill.schemas.errors import RecipeError
 from corpusmill.schemas.parquet import one_batch
 from corpusmill.schemas.recipe import Language, Quality, Recipe
@@ -107,4 +107,6 @@ def check_rules(recipe: Recipe) -> None:
         raise RecipeError(f"quality: {error}") from error
     names = [*SCHEMA.names]
     if recipe.dedup != "none" and recipe.dedup.quality not in ("none", *names):
-        raise RecipeError(f"dedup.quality: {recipe.dedup.quality!r} is no signal; {nearest(recipe.dedup.quality, names)}")
+        raise RecipeError(
+            f"dedup.quality: {recipe.dedup.quality!r} is no signal; {nearest(recipe.dedup.quality, names)}"
+        )

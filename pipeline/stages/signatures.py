@@ -16,9 +16,10 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 import pyarrow as pa
 import xxhash
-from corpusmill.pipeline.stages.shingles import character_table, mix64, shingle_hashes, tokens
 from datasketch import MinHash
 from numpy.typing import NDArray
+
+from corpusmill.pipeline.stages.shingles import character_table, mix64, shingle_hashes, tokens
 
 STAGE_VERSION = 1
 _SCHEME = "affine32"

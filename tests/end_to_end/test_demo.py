@@ -4,7 +4,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 from scipy.sparse import csr_array
@@ -22,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunReport, Path]:
     """The demo with a third of the documents held out, so that there are many pairs across the splits."""
     out = tmp_path_factory.mktemp("demo") / "run"
-    recipe = load_recipe(ROOT / "recipes" / "demo.yaml", ["shards.splits.validation=0.3", "tokenizer.train.vocab_size=600"])
+    recipe = load_recipe(
+        ROOT / "recipes" / "demo.yaml", ["shards.splits.validation=0.3", "tokenizer.train.vocab_size=600"]
+    )
     return run(recipe, str(out)), out
 
 
@@ -47,7 +48,9 @@ def test_pairs_across_the_splits_are_misses_of_the_bands(demo: tuple[RunReport, 
     held_out = np.array([name.startswith("validation") for name in names])
     assert held_out.sum() > 100
     similar = exact_jaccard(rows.column("text").to_pylist(), held_out)
-    bands = signatures.band_keys(signatures.signatures(rows.column("text").combine_chunks(), MinHashSettings()), MinHashSettings())
+    bands = signatures.band_keys(
+        signatures.signatures(rows.column("text").combine_chunks(), MinHashSettings()), MinHashSettings()
+    )
     found = [(float(j), int(a), int(b)) for j, a, b in similar if j >= 0.75]
     print(f"{len(found)} pairs of J >= .75 across the splits:", sorted(found, reverse=True))
     for j, a, b in found:

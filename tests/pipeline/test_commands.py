@@ -100,10 +100,26 @@ def test_plan_shows_units_and_bytes_and_touches_nothing(
     ("arguments", "code", "message"),
     [
         (["run", "nothing.yaml", "--out", "x"], 2, "no recipe at"),
-        (["run", "RECIPE", "--out", "x", "--set", "quality.preset=gofer"], 2, "'gofer' is no quality preset; did you mean gopher?"),
-        (["run", "RECIPE", "--out", "x", "--set", "quality.thresholds.gopher_shrt_doc=3"], 2, "did you mean gopher_short_doc"),
-        (["run", "RECIPE", "--out", "x", "--set", "dedup.quality=n_wrds"], 2, "dedup.quality: 'n_wrds' is no signal; did you mean 'n_words'?"),
-        (["run", "RECIPE", "--out", "x", "--set", "language.model=/none.ftz"], 2, "language.model: language model '/none.ftz' cannot be read"),
+        (
+            ["run", "RECIPE", "--out", "x", "--set", "quality.preset=gofer"],
+            2,
+            "'gofer' is no quality preset; did you mean gopher?",
+        ),
+        (
+            ["run", "RECIPE", "--out", "x", "--set", "quality.thresholds.gopher_shrt_doc=3"],
+            2,
+            "did you mean gopher_short_doc",
+        ),
+        (
+            ["run", "RECIPE", "--out", "x", "--set", "dedup.quality=n_wrds"],
+            2,
+            "dedup.quality: 'n_wrds' is no signal; did you mean 'n_words'?",
+        ),
+        (
+            ["run", "RECIPE", "--out", "x", "--set", "language.model=/none.ftz"],
+            2,
+            "language.model: language model '/none.ftz' cannot be read",
+        ),
         (["run", "RECIPE", "--out", "x", "stray"], 2, "'stray' is not an option"),
         (["run", "RECIPE"], 2, "--out"),
         (["inspect", "/nowhere"], 2, "holds neither run.json nor manifest.json"),

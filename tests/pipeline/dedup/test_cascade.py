@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from corpusmill.pipeline.dedup.cascade import CascadePolicy, resolve
 from corpusmill.pipeline.dedup.components import components, edges
 from corpusmill.pipeline.dedup.keys import doc_numbers, pack, split_by_partition
@@ -20,9 +23,6 @@ from corpusmill.pipeline.stages.signatures import (
     signatures,
     text_keys,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.reference import cascade as reference
 
 UDHR = Path(__file__).parents[2] / "data/udhr.jsonl"

@@ -4,10 +4,11 @@ import time
 from random import Random
 
 import numpy as np
-from corpusmill.pipeline.dedup.components import components, edges
-from corpusmill.pipeline.dedup.keys import KEY_ROW, split_by_partition
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from corpusmill.pipeline.dedup.components import components, edges
+from corpusmill.pipeline.dedup.keys import KEY_ROW, split_by_partition
 
 KeyRow = tuple[int, int, int, int]
 small = st.integers(0, 4)

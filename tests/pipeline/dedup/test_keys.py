@@ -3,6 +3,9 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from corpusmill.pipeline.dedup.keys import (
     KEY_ROW,
     KINDS,
@@ -14,8 +17,6 @@ from corpusmill.pipeline.dedup.keys import (
     split_by_partition,
     unit_and_row,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 KEYS = pa.array([b"?" * 16, bytes(range(16)), None, b"\xff" * 16], pa.binary(16))[1:]
 NULLS = pa.nulls(3, pa.binary(16))

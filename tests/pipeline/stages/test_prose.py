@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from corpusmill.pipeline.stages import prose
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from corpusmill.pipeline.stages import prose
 
 ROWS = map(json.loads, (Path(__file__).parents[2] / "data/udhr.jsonl").read_text().splitlines())
 UDHR = {row["language"]: row["text"] for row in ROWS}

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from corpusmill.pipeline.stages import quality
-from corpusmill.pipeline.stages.words import segment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corpusmill.pipeline.stages import quality
+from corpusmill.pipeline.stages.words import segment
 from tests.reference import gopher as reference
 
 ROWS = map(json.loads, (Path(__file__).parents[2] / "data/udhr.jsonl").read_text().splitlines())

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from corpusmill.pipeline.stages.quality import SCHEMA, SIGNALS, signals
-from corpusmill.pipeline.stages.rules import PRESETS, STAGE_VERSION, VERDICTS, Rule, preset, verdicts
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from resiliparse.extract.html2text import extract_plain_text
+
+from corpusmill.pipeline.stages.quality import SCHEMA, SIGNALS, signals
+from corpusmill.pipeline.stages.rules import PRESETS, STAGE_VERSION, VERDICTS, Rule, preset, verdicts
 
 GOPHER = PRESETS["gopher"]
 

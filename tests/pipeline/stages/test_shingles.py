@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from corpusmill.pipeline.stages import shingles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corpusmill.pipeline.stages import shingles
 from tests.reference import shingles as reference
 
 ROOT = Path(__file__).parents[3]

@@ -11,6 +11,10 @@ import numpy as np
 import opencc
 import pyarrow as pa
 import pytest
+from datasketch import MinHash, MinHashLSH
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from corpusmill.pipeline.stages import signatures as module
 from corpusmill.pipeline.stages.signatures import (
     STAGE_VERSION,
@@ -24,10 +28,6 @@ from corpusmill.pipeline.stages.signatures import (
     text_keys,
     url_keys,
 )
-from datasketch import MinHash, MinHashLSH
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.reference import shingles as reference
 
 ROOT = Path(__file__).parents[3]

@@ -37,7 +37,10 @@ def run_language() -> list[object]:
 
 
 def run_wikitext() -> list[object]:
-    markup = ["'''{0}''' [[a|b]] {{convert|5|km}} -{{zh-hans:简;zh-hant:繁}}- <ref>x</ref>\n* {0}".replace("{0}", t) for t in TEXTS]
+    markup = [
+        "'''{0}''' [[a|b]] {{convert|5|km}} -{{zh-hans:简;zh-hant:繁}}- <ref>x</ref>\n* {0}".replace("{0}", t)
+        for t in TEXTS
+    ]
     return [wikitext.to_text(pa.array(markup), "zh").to_pylist()]
 
 
@@ -52,7 +55,13 @@ GOLDEN = {
 
 @pytest.mark.parametrize(
     ("stage", "output"),
-    [(charset, run_charset), (html, run_html), (unicode, run_unicode), (language, run_language), (wikitext, run_wikitext)],
+    [
+        (charset, run_charset),
+        (html, run_html),
+        (unicode, run_unicode),
+        (language, run_language),
+        (wikitext, run_wikitext),
+    ],
     ids=lambda value: value.__name__.rpartition(".")[2] if hasattr(value, "STAGE_VERSION") else "",
 )
 def test_output_and_number_change_together(stage, output: Callable[[], list[object]]) -> None:

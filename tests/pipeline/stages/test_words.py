@@ -5,10 +5,10 @@ import unicodedata
 
 import numpy as np
 import pytest
-from corpusmill.pipeline.stages.words import CONNECTORS, segment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corpusmill.pipeline.stages.words import CONNECTORS, segment
 from tests.reference import words as reference
 
 
