@@ -1,1 +1,5 @@
-"""Raw dumps to a dataset folder."""
+"""Raw dumps to a dataset folder: fetch, extract, refine, select, dedup, tokenizer, shard, close, manifest.
+
+`run` drives; `jobs` say what there is to do and do it unit by unit; `stages`, `dedup` and `sources` are pure; `graph`
+and `runners` are the only modules that import Beam.
+"""

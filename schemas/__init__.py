@@ -1,1 +1,1 @@
-"""Contracts shared by pipeline and train."""
+"""What pipeline and train share: recipe, tables, commit record, manifest, tokens, errors, the file layer."""

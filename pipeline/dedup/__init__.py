@@ -1,1 +1,1 @@
-"""Dedup."""
+"""Deduplication as pure functions of numpy arrays: packed keys, raw components, the cascade inside them."""

@@ -1,1 +1,1 @@
-"""Pure stages."""
+"""Pure functions of Arrow arrays and record batches, one module a stage; no Beam, no files, no state."""
