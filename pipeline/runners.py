@@ -7,13 +7,17 @@ worker processes when that was asked for and it is a heavy one, or when its esti
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from corpusmill.pipeline.local_workers import WorkerDiedError, worker_environment
 from corpusmill.schemas.errors import UsageError, WorkerError
 
 __all__ = ["BeamRunner", "check_options", "local_workers", "open_runner"]
@@ -59,30 +63,28 @@ class BeamRunner:
         Raises:
             WorkerError: a worker died.
         """
-        options = []
-        if self.name == "local":
-            several = self.spread > 1 and n_tasks > 1 and (heavy or cost > WORTH_WORKERS)
-            options += [f"--direct_running_mode={'multi_processing' if several else 'in_memory'}"]
-            options += [f"--direct_num_workers={min(self.spread, n_tasks) if several else 1}"]
-        elif self.name == "dask":
-            options += [f"--dask_npartitions={n_tasks}"]
-        options += self.options  # the user's come last and win
-        pipeline = beam.Pipeline(runner=self.runner, options=PipelineOptions(options, pipeline_type_check=False))
-        build(pipeline)
-        try:
-            with _quiet():
+        several = self.name == "local" and self.spread > 1 and n_tasks > 1 and (heavy or cost > WORTH_WORKERS)
+        with _quiet(), contextlib.ExitStack() as stack:
+            runner: str | FnApiRunner = self.runner
+            options = []
+            if several:
+                runner = FnApiRunner(default_environment=stack.enter_context(worker_environment()))
+                options += [f"--direct_num_workers={min(self.spread, n_tasks)}"]
+            elif self.name == "dask":
+                options += [f"--dask_npartitions={n_tasks}"]
+            options += self.options  # the user's come last and win
+            pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(options, pipeline_type_check=False))
+            build(pipeline)
+            try:
                 result = pipeline.run()
+                if self.name == "dask":  # the runner opens a client for each graph and leaves it open
+                    stack.callback(result.client.close)
                 result.wait_until_finish()
-        except RuntimeError as error:
-            if "Channel closed" in str(error) or "died" in str(error):
+            except WorkerDiedError as error:
                 raise WorkerError(
                     "a worker process died (killed, or out of memory); nothing committed is lost: "
                     f"run the same command again to go on ({error})"
                 ) from error
-            raise
-        finally:
-            if self.name == "dask" and "result" in locals():
-                result.client.close()  # the runner opens one for each graph and leaves it open
         return _counters(result) if self.metrics else {}
 
 
@@ -92,16 +94,20 @@ def _counters(result: Any) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Beam's workers log their own start and end as warnings; errors still arrive as exceptions."""
-    loggers = [logging.getLogger(name) for name in ("apache_beam", "distributed", "root")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    """Beam and Dask log every start and end, and Beam's threads the end of a worker; errors arrive as exceptions."""
+    level, hook = logging.root.manager.disable, threading.excepthook
+
+    def ignore_closed_channels(args: threading.ExceptHookArgs) -> None:
+        if not isinstance(args.exc_value, grpc.RpcError):
+            hook(args)
+
+    logging.disable(logging.ERROR)
+    threading.excepthook = ignore_closed_channels
     try:
         yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+        logging.disable(level)
+        threading.excepthook = hook
 
 
 def check_options(beam_options: Sequence[str]) -> None:
@@ -161,7 +167,15 @@ def _dask_address(options: Sequence[str], workers: int) -> Iterator[list[str]]:
         from dask.distributed import LocalCluster
     except ImportError as error:
         raise UsageError("--runner dask needs Dask: pip install 'corpusmill[pipeline,dask]'") from error
-    with LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.ERROR
-    ) as cluster:
+    with (
+        _quiet(),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            silence_logs=logging.ERROR,
+            preload="corpusmill.pipeline.worker",
+        ) as cluster,
+    ):
         yield [f"--dask_client_address={cluster.scheduler_address}"]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from corpusmill.pipeline.jobs import JOBS
 from corpusmill.pipeline.jobs.base import Stopwatch, Task, UnitJob, attempt_name
 from corpusmill.pipeline.jobs.extract import quarantine
+from corpusmill.pipeline.processes import die_with_parent
 from corpusmill.schemas import errors
 from corpusmill.schemas.errors import CorpusmillError, WorkerError
 from corpusmill.schemas.files import Files
@@ -72,6 +73,7 @@ def run_quarantine(task: Task, files: Files) -> None:
 
 def main() -> None:
     """`python -m corpusmill.pipeline.work ROOT`: do the task that arrives on standard input; 4 is a known error."""
+    die_with_parent()
     try:
         execute(Task.decode(sys.stdin.buffer.read()), Files(sys.argv[1]))
     except CorpusmillError:

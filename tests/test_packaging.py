@@ -59,6 +59,23 @@ def python(code: str, *arguments: str) -> str:
     return done.stdout
 
 
+WITHOUT = """
+import json, sys
+
+class Missing:
+    # Modules that are not there: their import fails in the file that asks for them, which the error names.
+    names = frozenset(json.loads(sys.argv[1]))
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] in cls.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing)
+"""
+"""Makes the modules named in the first argument fail to import, as where they are not installed."""
+
+
 # --- the wheel
 
 
@@ -136,14 +153,12 @@ def test_pure_modules_need_neither_beam_nor_torch() -> None:
         if path.parts[0] == "schemas" or path.parts[1] in ("stages", "dedup", "jobs", "sources")
     ]
     assert len(modules) > 30
-    # None in sys.modules makes the import fail in the file that asks for it, which the error names.
     code = """
-import importlib, sys
-sys.modules.update(apache_beam=None, torch=None)
-for name in sys.argv[1:]:
+import importlib
+for name in sys.argv[2:]:
     importlib.import_module(name)
 """
-    python(code, *modules)
+    python(WITHOUT + code, json.dumps(["apache_beam", "torch"]), *modules)
 
 
 def test_each_half_keeps_to_itself() -> None:
@@ -187,11 +202,20 @@ def declared(*extras: str) -> list[str]:
     return [*PROJECT["dependencies"], *(line for extra in extras for line in optional[extra])]
 
 
+def direct(*extras: str) -> set[str]:
+    return {canonicalize_name(Requirement(line).name) for line in declared(*extras)}
+
+
 @pytest.mark.parametrize(
-    ("folder", "extras"), [("cli", ()), ("schemas", ()), ("pipeline", ("pipeline", "dask")), ("train", ("train",))]
+    ("folder", "names"),
+    [
+        ("cli", direct()),
+        ("schemas", direct("pipeline") & direct("train")),  # tokenizers, imported when a half calls for it
+        ("pipeline", direct("pipeline", "dask")),
+        ("train", direct("train")),
+    ],
 )
-def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
-    names = {canonicalize_name(Requirement(line).name) for line in declared(*extras)}
+def test_what_is_imported_is_declared(folder: str, names: set[str]) -> None:
     provided = {"dask": {"apache-beam"}, "distributed": {"apache-beam"}}  # what its extra `dask` is for
     for module, owners in packages_distributions().items():
         provided.setdefault(module, set()).update(map(canonicalize_name, owners))
@@ -202,23 +226,55 @@ def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> N
             assert provided.get(module, set()) & names, f"{path} imports {module}, which no extra of {folder} declares"
 
 
+def foreign_modules(*extras: str) -> list[str]:
+    """What is importable here and not after `pip install corpusmill[extras]`."""
+    allowed = distributions(declared(*extras)) | {"corpusmill"}
+    owned = {name: {canonicalize_name(owner) for owner in owners} for name, owners in packages_distributions().items()}
+    return [*(name for name, owners in owned.items() if not owners & allowed), "torch"]
+
+
+def test_the_base_installation_reads_recipes_and_explains_itself(tmp_path: Path) -> None:
+    foreign = foreign_modules()
+    assert {"apache_beam", "numpy", "tokenizers"} <= set(foreign)
+    code = """
+import importlib
+from corpusmill.cli.main import main
+for name in sys.argv[4:]:
+    importlib.import_module(name)
+from corpusmill.schemas.recipe_file import load_recipe
+assert load_recipe(sys.argv[2]).sources
+assert main(["--help"]) == 0
+assert main(["run", sys.argv[2], "--out", sys.argv[3]]) == 1
+"""
+    modules = [module_name(path) for path in sources("schemas", "cli")]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            WITHOUT + code,
+            json.dumps(foreign),
+            str(ROOT / "recipes/demo.yaml"),
+            str(tmp_path),
+            *modules,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pip install 'corpusmill[pipeline]'" in done.stderr
+
+
 def test_a_run_needs_only_what_the_extra_pipeline_brings(tmp_path: Path) -> None:
-    allowed = distributions(declared("pipeline")) | {"corpusmill"}
-    foreign = [
-        module
-        for module, owners in packages_distributions().items()
-        if not {canonicalize_name(owner) for owner in owners} & allowed
-    ]
+    foreign = foreign_modules("pipeline")
     assert {"datasets", "duckdb", "pandas", "pytest"} <= set(foreign), "the environment of the tests has more"
     code = """
-import json, sys
-sys.modules.update(dict.fromkeys(["torch", *json.loads(sys.argv[3])]))
 from corpusmill.pipeline.run import run
 from corpusmill.schemas.recipe import Recipe
-report = run(Recipe.model_validate(json.loads(sys.argv[1])), sys.argv[2])
+run(Recipe.model_validate(json.loads(sys.argv[2])), sys.argv[3])
 """
     fields = small_corpus(tmp_path / "corpus")
-    python(code, json.dumps(fields), str(tmp_path / "run"), json.dumps(foreign))
+    python(WITHOUT + code, json.dumps(foreign), json.dumps(fields), str(tmp_path / "run"))
     assert json.loads((tmp_path / "run/dataset/manifest.json").read_text())["documents"] > 0
 
 

@@ -47,6 +47,18 @@ def test_a_unit_that_kills_its_worker_is_quarantined_at_the_third_start(recipe: 
     assert len(ledger) == 1 + 4, "the other unit is whole"
 
 
+def test_a_killed_worker_process_fails_the_run_in_seconds(recipe: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    command = [sys.executable, "-m", "corpusmill.cli.main", "run", str(tmp_path / "recipe.yaml"), "--workers", "2"]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent / "poison")}
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "run")], env=env, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "a worker process died (killed, or out of memory); nothing committed is lost" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_units_that_were_only_interrupted_are_never_quarantined(recipe: dict[str, Any], tmp_path: Path) -> None:
     made = Recipe.model_validate(recipe)
     run(made, str(tmp_path / "plain"))
