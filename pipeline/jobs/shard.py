@@ -30,14 +30,15 @@ _GENERATION = 0
 
 def encode(tokenizer: Tokenizer, texts: pa.Array, kind: pa.DataType) -> pa.ListArray:
     """Token ids of texts (string[N] -> list<kind>[N]): the text only, no special token is ever added or produced."""
+    dtype = np.uint16 if pa.types.is_uint16(kind) else np.uint32
     offsets = [0]
     flat: list[np.ndarray] = []
     for start in range(0, len(texts), _ENCODE_ROWS):
         piece = texts.slice(start, _ENCODE_ROWS).to_pylist()
         for encoding in tokenizer.encode_batch_fast(piece, add_special_tokens=False):
-            flat.append(np.array(encoding.ids, kind.to_pandas_dtype()))
+            flat.append(np.array(encoding.ids, dtype))
             offsets.append(offsets[-1] + len(flat[-1]))
-    values = np.concatenate(flat) if flat else np.empty(0, kind.to_pandas_dtype())
+    values = np.concatenate(flat) if flat else np.empty(0, dtype)
     item = pa.field("element", kind, nullable=False)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, kind), type=pa.list_(item))
 
