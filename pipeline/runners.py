@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import apache_beam as beam
 import grpc
@@ -38,7 +37,6 @@ class BeamRunner:
         options: Beam options, as on a command line.
         shared_files: whether workers see each other's scratch files.
         spread: number of workers for which a job can be split; 0 where the runner decides.
-        metrics: whether the runner has Beam metrics.
     """
 
     name: str
@@ -46,9 +44,8 @@ class BeamRunner:
     options: tuple[str, ...]
     shared_files: bool
     spread: int
-    metrics: bool = True
 
-    def run(self, build: Build, *, n_tasks: int, cost: float, heavy: bool) -> dict[str, int]:
+    def run(self, build: Build, *, n_tasks: int, cost: float, heavy: bool) -> None:
         """Run one graph to its end.
 
         Args:
@@ -56,9 +53,6 @@ class BeamRunner:
             n_tasks: units in the graph.
             cost: estimated CPU seconds.
             heavy: whether the job is worth worker processes when the user asked for some.
-
-        Returns:
-            Beam's counters, empty where the runner has none.
 
         Raises:
             WorkerError: a worker died.
@@ -85,11 +79,6 @@ class BeamRunner:
                     "a worker process died (killed, or out of memory); nothing committed is lost: "
                     f"run the same command again to go on ({error})"
                 ) from error
-        return _counters(result) if self.metrics else {}
-
-
-def _counters(result: Any) -> dict[str, int]:
-    return {c.key.metric.name: c.committed or c.attempted for c in result.metrics().query()["counters"]}
 
 
 @contextlib.contextmanager
@@ -152,7 +141,6 @@ def open_runner(name: str, *, workers: int, beam_options: Sequence[str]) -> Iter
                 options=(*options, *address),
                 shared_files=False,
                 spread=0,
-                metrics=False,
             )
     else:
         yield BeamRunner(name=name, runner=name, options=options, shared_files=False, spread=0)

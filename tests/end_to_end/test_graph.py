@@ -1,6 +1,7 @@
 """The graph rules, checked on the pipeline proto: what every runner, Dask included, can carry."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import apache_beam as beam
 import pytest
@@ -8,7 +9,12 @@ from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2 as proto
 
 from corpusmill.pipeline import graph
-from corpusmill.pipeline.jobs.base import Task
+from corpusmill.pipeline.jobs import JOBS
+from corpusmill.pipeline.jobs.base import RunState, Task, require
+from corpusmill.pipeline.plan import list_files
+from corpusmill.schemas.files import Files
+from corpusmill.schemas.recipe import Recipe
+from tests.corpus import write_jsonl
 
 TASKS = [Task(job="extract", unit=f"u{i}", fingerprint="f", spec={"number": i}) for i in range(500)]
 GRAPHS: dict[str, Callable[[beam.Pipeline], None]] = {
@@ -75,6 +81,22 @@ def test_units_are_spread_over_workers(pipeline: proto.Pipeline) -> None:
 def test_elements_are_bytes_and_not_documents(pipeline: proto.Pipeline) -> None:
     urns = {coder.spec.urn for coder in pipeline.components.coders.values()}
     assert "beam:coder:bytes:v1" in urns
+
+
+def test_counts_and_times_are_beam_metrics_where_the_runner_has_them(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [{"text": "A few words."}, {"text": "几个字。"}, {"text": ""}])
+    source = {"kind": "jsonl", "name": "rows", "paths": [str(tmp_path / "rows.jsonl")]}
+    recipe = Recipe.model_validate({"sources": [source]})
+    state = RunState(recipe, Files(tmp_path / "run"), list_files(recipe))
+    for job in (JOBS["fetch"], JOBS["extract"]):
+        tasks = job.tasks(state)
+        pipeline = beam.Pipeline(runner="FnApiRunner")
+        graph.unit_graph(pipeline, job.name, tasks, state.files.root)
+        metrics = pipeline.run().metrics().query()
+        state.commits[job.name] = {task.unit: require(state.files, job.name, task.unit) for task in tasks}
+    counters = {counter.key.metric.name: counter.committed for counter in metrics["counters"]}
+    assert (counters["extract_records"], counters["extract_documents"], counters["extract_rejects"]) == (3, 2, 1)
+    assert "extract_language_msec" in {times.key.metric.name for times in metrics["distributions"]}
 
 
 def test_a_wave_fits_the_limit_of_10_mb() -> None:

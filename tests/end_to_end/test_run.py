@@ -1,11 +1,14 @@
 """A whole run on a small corpus: the books balance, the shards are right, and every record can be followed."""
 
+import functools
 import hashlib
+import http.server
 import importlib
 import json
+import threading
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 import duckdb
@@ -20,6 +23,7 @@ from corpusmill.schemas.manifest import Manifest, dataset_fingerprint
 from corpusmill.schemas.recipe import Recipe
 from corpusmill.schemas.tokens import SPECIAL_TOKENS, from_json
 from tests.corpus import page, prose, response, small_corpus, write_jsonl, write_warc
+from tests.digest import contents
 from tests.end_to_end.conftest import Finished
 
 
@@ -134,6 +138,12 @@ def test_wikitext_became_text(finished: Finished) -> None:
 # The splits
 
 
+def test_the_tokenizer_learns_from_the_train_split_only(finished: Finished) -> None:
+    learnt_from = finished.report.jobs["tokenizer"]["counts"]
+    train = manifest(finished.out).splits["train"]
+    assert (learnt_from["documents"], learnt_from["bytes"]) == (train.rows, train.text_bytes)
+
+
 def test_no_component_spans_two_splits(finished: Finished) -> None:
     component = {row["id"]: row["component"] for row in table(finished.out, "clusters").to_pylist()}
     split_of_component: dict[str, str] = {}
@@ -170,6 +180,38 @@ def test_duckdb_queries_the_shards(finished: Finished) -> None:
     ).fetchall()
     totals = manifest(finished.out).languages
     assert found == [(name, total.rows, total.tokens) for name, total in totals.items()]
+
+
+# Downloads
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    requested: ClassVar[list[str]] = []
+
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        self.requested.append(self.path)
+
+
+def test_inputs_by_http_give_the_same_dataset_and_are_fetched_once(finished: Finished, tmp_path: Path) -> None:
+    folder = Path(finished.fields["sources"][1]["paths"][0]).parent
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        base = f"http://127.0.0.1:{server.server_port}"
+        sources = []
+        for source in finished.fields["sources"]:
+            files = sorted(folder.glob(str(Path(source["paths"][0]).relative_to(folder))))
+            sources.append(source | {"paths": [f"{base}/{file.relative_to(folder)}" for file in files]})
+        recipe = Recipe.model_validate(finished.fields | {"sources": sources})
+        for _ in range(2):
+            run(recipe, str(tmp_path / "run"))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert contents(str(tmp_path / "run")) == contents(str(finished.out))
+    assert len(Quiet.requested) == len(set(Quiet.requested)) == 3 + 2 + 1, "three crawls, dump and index, the notes"
 
 
 # Degenerate inputs
