@@ -147,9 +147,7 @@ def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) 
     tasks = job.tasks(state)
     stale = [task for task in tasks if not _is_done(task, files)]
     if stale and job.name == Shard.name:
-        # Shards are about to be replaced: the manifest that lists the old ones must not outlive them.
-        files.delete(commit_name("manifest", "dataset"))
-        files.delete(MANIFEST)
+        _unpublish(files)
     with progress.job(job.name, tasks, stale, files):
         ordinary = [task for task in stale if not _is_last_attempt(task, files)]
         for task in stale:
@@ -229,6 +227,12 @@ def _run_alone(task: Task, files: Files, progress: Progress) -> None:
     run_quarantine(task, files)
 
 
+def _unpublish(files: Files) -> None:
+    """Shards are about to change: a manifest that lists the old ones must not outlive them."""
+    files.delete(commit_name("manifest", "dataset"))
+    files.delete(MANIFEST)
+
+
 def _remove_units_out_of_plan(job: str, commits: dict[str, Commit], files: Files) -> None:
     """Units of an earlier plan: their commit record goes first, then what it lists."""
     planned = {commit_name(job, unit) for unit in commits}
@@ -237,6 +241,8 @@ def _remove_units_out_of_plan(job: str, commits: dict[str, Commit], files: Files
         if name in planned:
             continue
         old = Commit.model_validate_json(files.read_bytes(name))
+        if job == Shard.name:
+            _unpublish(files)
         files.delete(name)
         for info in old.outputs:
             if info.name not in current:

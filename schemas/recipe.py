@@ -37,6 +37,7 @@ def _parse_bytes(value: Any) -> Any:
 
 
 Bytes = Annotated[int, BeforeValidator(_parse_bytes), Field(gt=0)]
+ShardBytes = Annotated[int, BeforeValidator(_parse_bytes), Field(gt=0, le=1 << 30)]
 """A number of bytes: `1048576` or `1MiB`."""
 
 NoneWord = Literal["none"]
@@ -232,12 +233,12 @@ class Shards(_Model):
     """The dataset folder.
 
     Attributes:
-        target_bytes: UTF-8 text a shard aims at.
+        target_bytes: UTF-8 text a shard aims at, at most 1 GiB; a worker holds a shard in memory.
         text: whether shards carry the text beside the ids.
         splits: share of documents held out, by split; the rest is train.
     """
 
-    target_bytes: Bytes = 128 << 20
+    target_bytes: ShardBytes = 128 << 20
     text: bool = True
     splits: Annotated[
         dict[Literal["validation", "test"], Annotated[float, Field(ge=0, lt=1)]], AfterValidator(_fractions)

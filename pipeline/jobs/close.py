@@ -24,6 +24,8 @@ class Close:
 
     def tasks(self, run: RunState) -> list[Task]:
         """Tasks in plan order, on top of extract, select and dedup."""
+        dedup = run.recipe.dedup
+        near = None if dedup == "none" or dedup.minhash == "none" else dedup.minhash.threshold
         return [
             Task(
                 job=self.name,
@@ -31,10 +33,10 @@ class Close:
                 fingerprint=fingerprint(
                     self.name,
                     STAGE_VERSION,
-                    None,
+                    near,
                     [run.commits[job][unit].digest for job in ("extract", "select", "dedup")],
                 ),
-                spec={"records": commit.counts["records"]},
+                spec={"records": commit.counts["records"], "near": near},
                 cost=commit.counts["records"] * 1e-5,
             )
             for unit, commit in run.commits["extract"].items()
@@ -54,7 +56,7 @@ class Close:
             verdicts = read_table(files, f"verdicts/{unit}.parquet", VERDICT)
             copies = read_table(files, f"duplicates/{unit}.parquet", DUPLICATE, ["row", "kind", "jaccard"])
         with watch("ledger"):
-            rows = pa.concat_tables([_judged(documents, verdicts, copies), _rejected(rejects)])
+            rows = pa.concat_tables([_judged(documents, verdicts, copies, task.spec["near"]), _rejected(rejects)])
             rows = rows.sort_by([("offset", "ascending"), ("record_index", "ascending"), ("id", "ascending")])
         if rows.num_rows != task.spec["records"]:
             raise LedgerError(
@@ -86,7 +88,7 @@ class Close:
             out.commit(task.fingerprint, counts, detail)
 
 
-def _judged(documents: pa.Table, verdicts: pa.Table, copies: pa.Table) -> pa.Table:
+def _judged(documents: pa.Table, verdicts: pa.Table, copies: pa.Table, near: float | None) -> pa.Table:
     n_rows = documents.num_rows
     copied = np.zeros(n_rows, bool)
     copied[copies.column("row").to_numpy()] = True
@@ -109,7 +111,7 @@ def _judged(documents: pa.Table, verdicts: pa.Table, copies: pa.Table) -> pa.Tab
         "stage": pc.if_else(is_copy, "dedup", verdicts.column("stage")),
         "reason": pc.if_else(is_copy, kind, verdicts.column("reason")),
         "value": pc.if_else(is_copy, jaccard, verdicts.column("value")),
-        "threshold": pc.if_else(is_copy, pa.scalar(None, pa.float64()), verdicts.column("threshold")),
+        "threshold": pc.if_else(pc.is_valid(jaccard), pa.scalar(near, pa.float64()), verdicts.column("threshold")),
     }
     return pa.table(columns).select(LEDGER.columns.names).cast(LEDGER.columns)
 

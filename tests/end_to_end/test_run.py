@@ -73,6 +73,14 @@ def test_a_later_fetch_of_an_address_stays(finished: Finished) -> None:
     assert winners == {newest["id"]}
 
 
+def test_a_number_that_decided_stands_beside_its_threshold(finished: Finished) -> None:
+    rows = {row["reason"]: row for row in table(finished.out, "ledger").to_pylist()}
+    short, near = rows["gopher_short_doc"], rows["duplicate_near"]
+    assert short["value"] < short["threshold"] == 50
+    assert near["value"] >= near["threshold"] == 0.75
+    assert rows["duplicate_exact"]["value"] is None
+
+
 def test_the_manifest_describes_the_shards(finished: Finished) -> None:
     found = manifest(finished.out)
     rows = shards(finished.out)
@@ -332,7 +340,7 @@ GOLDEN = {
     ("select", "[1, 1]"): "4ca41836e993f225d7b18ea62e449feb",
     ("dedup", "1"): "a0d094fe91a5f1e350345eb228c24b3b",
     ("shard", "1"): "ffb2756f2d0756b298b2c29321bfb554",
-    ("close", "1"): "b0d5f00fb144f3270a50d2b8999c7c3d",
+    ("close", "1"): "5d17681907f3891a09f8648bf2423708",
 }
 """Digest of the rows that a job publishes for the small corpus, by its STAGE_VERSION and those of its stages."""
 
