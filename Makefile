@@ -32,11 +32,11 @@ demo: setup
 
 ## test      the tests, without the slow ones
 test: setup
-	$(BIN)/python -m pytest -q -n $(JOBS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 ## test-all  all tests: kills, scale and every runner too
 test-all: setup
-	$(BIN)/python -m pytest -q -n $(JOBS) -m ""
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m ""
 
 ## lint      style, format and types
 lint: setup

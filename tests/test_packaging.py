@@ -164,7 +164,9 @@ for name in sys.argv[2:]:
 def test_each_half_keeps_to_itself() -> None:
     assert importers("torch", "schemas", "pipeline", "cli") == []
     assert importers("apache_beam", "schemas", "train", "cli") == []
-    assert set(importers("apache_beam", "pipeline")) == {"pipeline/graph.py", "pipeline/runners.py"}
+    beam = importers("apache_beam", "pipeline")
+    assert "pipeline/graph.py" in beam
+    assert {str(Path(path).parent) for path in beam} == {"pipeline"}, "stages, jobs and readers know no Beam"
     assert importers("corpusmill.pipeline", "schemas", "train", "cli") == []
     assert importers("corpusmill.train", "schemas", "pipeline", "cli") == []
     assert importers("corpusmill.cli", "schemas", "pipeline", "train") == []
@@ -216,7 +218,12 @@ def direct(*extras: str) -> set[str]:
     ],
 )
 def test_what_is_imported_is_declared(folder: str, names: set[str]) -> None:
-    provided = {"dask": {"apache-beam"}, "distributed": {"apache-beam"}}  # what its extra `dask` is for
+    brought = {
+        "dask": {"apache-beam"},
+        "distributed": {"apache-beam"},
+        "grpc": {"apache-beam"},
+    }  # by Beam and its extras
+    provided = {name: set(owners) for name, owners in brought.items()}
     for module, owners in packages_distributions().items():
         provided.setdefault(module, set()).update(map(canonicalize_name, owners))
     for path in sources(folder):
@@ -275,7 +282,7 @@ run(Recipe.model_validate(json.loads(sys.argv[2])), sys.argv[3])
 """
     fields = small_corpus(tmp_path / "corpus")
     python(WITHOUT + code, json.dumps(foreign), json.dumps(fields), str(tmp_path / "run"))
-    assert json.loads((tmp_path / "run/dataset/manifest.json").read_text())["documents"] > 0
+    assert json.loads((tmp_path / "run/dataset/manifest.json").read_text())["shards"]
 
 
 # --- the images

@@ -159,11 +159,12 @@ def _nested(text: str, language: str) -> str:
 
 
 # A comment or tag is taken as never closed if another one opens before it is closed.
-_COMMENTS = re.compile(r"<!--[^<-]*+(?:(?!<!--|-->)[<-][^<-]*+)*+-->")
+# Groups repeat as (?>(?:…)*), not (?:…)*+: the latter does not match what it should before Python 3.11.5.
+_COMMENTS = re.compile(r"<!--[^<-]*+(?>(?:(?!<!--|-->)[<-][^<-]*+)*)-->")
 _EXTENSIONS = re.compile(
     r"<(nowiki|pre|ref|references|math|chem|ce|gallery|timeline|syntaxhighlight|source|score|hiero|imagemap|graph"
     r"|mapframe|maplink|templatedata|templatestyles|inputbox|categorytree|indicator|includeonly|style|phonos)"
-    r"(?=[\s/>])[^<>]*(?:/>|(?<!/)>([^<]*+(?:<(?!/?\1\b)[^<]*+)*+)</\1\s*>)",
+    r"(?=[\s/>])[^<>]*(?:/>|(?<!/)>([^<]*+(?>(?:<(?!/?\1\b)[^<]*+)*))</\1\s*>)",
     re.IGNORECASE,
 )
 MARKUP = frozenset("<>[]{}|'=*#:;-_~&")
@@ -171,7 +172,7 @@ _AS_ENTITIES = {ord(char): f"&#{ord(char)};" for char in MARKUP - {"&"}}
 _PLAIN_LINKS = re.compile(r"\[\[(?:[^\[\]{}|:\n]+\|)?([^\[\]{}|:\n]+)\]\]")
 _EXTERNAL = re.compile(
     r"\[(?:(?:https?|ftps?|gopher|ircs?|git|svn|nntp|telnet):)?(?://|(?<=\[)mailto:)[^\s\[\]<>]*+[ \t]*+"
-    r"((?:[^\[\]\n]++|\[[^\[\]\n]*+\])*+)\]",
+    r"((?>(?:[^\[\]\n]++|\[[^\[\]\n]*+\])*))\]",
     re.IGNORECASE,
 )
 _POWERS = re.compile(r"<sup>([0-9+−-]{1,9})</sup>", re.IGNORECASE)

@@ -2,6 +2,7 @@
 
 import bz2
 import re
+import runpy
 import zlib
 from itertools import pairwise
 from pathlib import Path
@@ -40,9 +41,19 @@ def test_pages_are_records_of_the_crawl_unchanged_and_in_its_order(shared_data: 
         assert found[0][0] == "warcinfo"
 
 
+def test_the_script_cuts_these_files(shared_data: Path, tmp_path: Path) -> None:
+    script = runpy.run_path(str(DEMO / "cut.py"))
+    script["cut"](shared_data, tmp_path, (DEMO / "pages.txt").read_text().splitlines())
+    names = sorted(path.name for path in DEMO.iterdir() if path.suffix in (".gz", ".bz2"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (DEMO / name).read_bytes(), name
+
+
 def test_as_many_pages_as_the_readme_says() -> None:
     pages = [url for path in WARCS for kind, url, _ in members(path) if kind == "response"]
-    assert len(pages) == len(set(pages)) == 800
+    assert pages == (DEMO / "pages.txt").read_text().splitlines()
+    assert len(set(pages)) == 800
     readme = (DEMO / "README.md").read_text(encoding="utf-8")
     for name, n_pages in re.findall(r"^\| ([a-z0-9-]+)[ -].*?\| (\d+) \|", readme, re.MULTILINE):
         family = re.sub(r"-(zh-cn|15|amd64|\d.*|)$", "", name)
