@@ -52,7 +52,7 @@ class Shard:
     """One task a shard; `dataset/data/`."""
 
     name = "shard"
-    heavy = True
+    heavy = False  # the tokenizer has threads of its own
 
     def tasks(self, run: RunState) -> list[Task]:
         """Tasks in the order of the dataset; a shard depends on its own units and the tokenizer only."""
