@@ -15,7 +15,7 @@ from corpusmill.schemas.errors import UsageError
 from corpusmill.schemas.files import Files
 from corpusmill.schemas.manifest import Manifest
 from corpusmill.schemas.parquet import read_table
-from corpusmill.schemas.tables import SHARD
+from corpusmill.schemas.tables import REJECT, SHARD
 
 __all__ = ["describe", "describe_run", "describe_status", "print_dataset", "print_run", "print_status"]
 
@@ -33,6 +33,7 @@ STAGES = (
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _SHOWN = 12
 _SAMPLED_SHARDS = 8
+_SHOWN_DAMAGE = 100
 
 
 def describe(path: str, samples: int = 0) -> tuple[str, dict[str, Any]]:
@@ -62,7 +63,7 @@ def describe(path: str, samples: int = 0) -> tuple[str, dict[str, Any]]:
 
 
 def describe_run(path: str) -> dict[str, Any]:
-    """The report of the last run that ended, its funnel, and places of damage (at most 100)."""
+    """The report of the last run that ended, its funnel, and places of damage (at most `_SHOWN_DAMAGE`)."""
     files = Files(path)
     report: dict[str, Any] = json.loads(files.read_bytes("run.json"))
     books = report["books"]
@@ -83,18 +84,9 @@ def _damage(files: Files, report: dict[str, Any]) -> list[dict[str, Any]]:
         return []
     places: list[dict[str, Any]] = []
     for name in files.list("rejects"):
-        rows = pa.Table.from_batches(read_reject_batches(files, name))
-        damaged = rows.filter(pc.equal(rows.column("reason"), "damaged"))
-        places += damaged.select(["file_path", "offset", "length", "stage"]).to_pylist()
-    return places[:100]
-
-
-def read_reject_batches(files: Files, name: str) -> list[pa.RecordBatch]:
-    """The reject table of a unit."""
-    from corpusmill.schemas.tables import REJECT
-
-    table = read_table(files, name, REJECT, ["file_path", "offset", "length", "stage", "reason"]).combine_chunks()
-    return table.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+        rows = read_table(files, name, REJECT, ["file_path", "offset", "length", "stage", "reason"])
+        places += rows.filter(pc.equal(rows.column("reason"), "damaged")).drop_columns(["reason"]).to_pylist()
+    return places[:_SHOWN_DAMAGE]
 
 
 def _describe_dataset(files: Files, samples: int) -> dict[str, Any]:

@@ -39,8 +39,7 @@ class RunReport:
     Attributes:
         seconds: wall time.
         jobs: by job: `units`, `done` (in this run), counts summed over all units, `milliseconds` by stage.
-        books: records by verdict, and the reasons.
-        damaged: places of damaged records, at most 100: (source file, offset, reason).
+        books: records by verdict, reasons and languages, as `jobs.manifest.balance` gives them.
     """
 
     seconds: float
@@ -106,6 +105,7 @@ def run(
         raise UsageError(f"{out} is memory of this process: other workers cannot see it; use one local worker")
     with lease.hold(files, progress.say):
         files.sweep()
+        files.delete("run.json")
         files.write_bytes("recipe.json", recipe.model_dump_json(indent=1).encode())
         state = RunState(recipe, files, inputs)
         if from_job is not None:
@@ -153,8 +153,9 @@ def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) 
         for task in stale:
             if _is_last_attempt(task, files):
                 _run_alone(task, files, progress)
-        for start in range(0, len(ordinary), _WAVE):
-            wave = ordinary[start : start + _WAVE]
+        size = _WAVE if isinstance(job, UnitJob) else max(1, len(ordinary))  # dedup must see all units at once
+        for start in range(0, len(ordinary), size):
+            wave = ordinary[start : start + size]
             try:
                 _run_wave(job, tasks, wave, files, runner)
             except Exception as error:
@@ -162,8 +163,12 @@ def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) 
     commits: dict[str, Commit] = {}
     for task in tasks:
         commit = read_commit(files, job.name, task.unit)
-        if commit is None:
-            raise WorkerError(f"{job.name}: unit {task.unit} has no commit record although its worker ended well")
+        if commit is None or commit.fingerprint != task.fingerprint:
+            what = "no commit record" if commit is None else "the commit record of other settings or versions"
+            raise WorkerError(
+                f"{job.name}: unit {task.unit} has {what} although its worker ended well; "
+                "are all workers of one version, and is the run folder the same for all?"
+            )
         commits[task.unit] = commit
     state.commits[job.name] = commits
     state.done[job.name] = {task.unit for task in stale}
