@@ -50,7 +50,10 @@ def describe(path: str, samples: int = 0) -> tuple[str, dict[str, Any]]:
         files = Files(folder or ".")
         if not files.exists(name):
             raise UsageError(f"there is no file {path}")
-        return "shard", _describe_rows(files, [name], samples) | {"name": name}
+        try:
+            return "shard", _describe_rows(files, [name], samples) | {"name": name}
+        except pa.ArrowInvalid as error:
+            raise UsageError(f"{path} is not a Parquet file: {error}") from error
     files = Files(path)
     if files.exists("run.json"):
         return "run", describe_run(path)
@@ -162,8 +165,9 @@ def describe_status(path: str) -> dict[str, Any]:
         job: {
             "committed": len(files.list(f"commits/{job}")),
             "begun_without_end": {
-                posixpath.basename(name).removesuffix(".json"): json.loads(files.read_bytes(name))["started"]
+                posixpath.basename(name).removesuffix(".json"): json.loads(mark)["started"]
                 for name in files.list(f"attempts/{job}")
+                if (mark := files.read_or_none(name)) is not None  # a run goes on while we look
             },
         }
         for job in JOBS

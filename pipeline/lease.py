@@ -81,8 +81,9 @@ def hold(files: Files, say: Callable[[str], None]) -> Iterator[None]:
                 f"{files.root} is held by process {other['pid']} on {other['host']}; "
                 f"wait for it to end, or stop it (a lease ends {STALE_SECONDS:.0f} s after its last sign)"
             )
-        say(f"broke the stale lease of an earlier run on {files.root}")
-        files.delete(LEASE)
+        if holder(files) is None:  # once more: another run may have broken it by now
+            files.delete(LEASE)
+            say(f"broke the stale lease of an earlier run on {files.root}")
         if not files.write_new(LEASE, json.dumps(lease).encode()):
             raise LeaseError(f"{files.root} was taken by another run at this moment; try again")
     _held.add(lease["token"])
@@ -95,9 +96,18 @@ def hold(files: Files, say: Callable[[str], None]) -> Iterator[None]:
         stop.set()
         thread.join()
         _held.discard(lease["token"])
-        files.delete(LEASE)
+        if _is_ours(files, lease):
+            files.delete(LEASE)
 
 
 def _renew(files: Files, lease: dict[str, Any], stop: threading.Event) -> None:
     while not stop.wait(RENEW_SECONDS):
-        files.write_bytes(LEASE, json.dumps(lease | {"renewed": time.time()}).encode())
+        with contextlib.suppress(OSError):  # a full disk, a network that is away: the next renewal may do
+            if not _is_ours(files, lease):  # this host slept, and another run has begun
+                return
+            files.write_bytes(LEASE, json.dumps(lease | {"renewed": time.time()}).encode())
+
+
+def _is_ours(files: Files, lease: dict[str, Any]) -> bool:
+    data = files.read_or_none(LEASE)
+    return data is not None and json.loads(data)["token"] == lease["token"]

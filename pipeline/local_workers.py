@@ -34,7 +34,32 @@ def worker_environment() -> Iterator[SubprocessSDKEnvironment]:
     with TemporaryDirectory(prefix="corpusmill-") as folder:
         # `exec`: the shell that Beam starts becomes the worker, so that it is the worker which dies with us
         command = f"exec {shlex.quote(sys.executable)} -m corpusmill.pipeline.worker {shlex.quote(folder)}"
-        yield SubprocessSDKEnvironment.from_command_string(command_string=command)
+        with _interrupt_ends_workers(folder):
+            yield SubprocessSDKEnvironment.from_command_string(command_string=command)
+
+
+def _kill_workers(folder: str) -> None:
+    for path in Path(folder).glob("*.pid"):
+        with contextlib.suppress(OSError):
+            os.kill(int(path.stem), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _interrupt_ends_workers(folder: str) -> Iterator[None]:
+    """On Ctrl-C Beam would wait for the units in work; they are done again anyway."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        _kill_workers(folder)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)
@@ -54,8 +79,6 @@ class _WatchedWorker(SubprocessSdkWorkerHandler):
             self.worker.run()
         except RuntimeError as error:
             folder = shlex.split(self._worker_command_line.decode())[-1]
-            for path in Path(folder).glob("*.pid"):
-                with contextlib.suppress(OSError):
-                    os.kill(int(path.stem), signal.SIGKILL)
+            _kill_workers(folder)
             for connection in list(self._grpc_server.control_handler._connections_by_worker_id.values()):
                 connection.abort(WorkerDiedError(str(error)))

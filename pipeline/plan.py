@@ -20,6 +20,9 @@ from corpusmill.schemas.recipe import Recipe, Source
 
 __all__ = ["SourceFile", "Unit", "list_files", "list_units"]
 
+_ESCAPED = re.compile(r"\[([\[*?])\]")  # as glob.escape writes a character that is no wildcard
+_FIXED = re.compile(rf"(?:{_ESCAPED.pattern}|[^*?\[])*")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceFile:
@@ -101,8 +104,9 @@ def list_files(recipe: Recipe) -> list[SourceFile]:
                         "folder above both"
                     )
             if len(found) == before and not any(True for _ in _expand(source, path)):
+                what = "is a folder: write a glob such as folder/*" if Path(path).is_dir() else "matches no file"
                 raise RecipeError(
-                    f"sources.{number}.paths.{i}: {path!r} matches no file; relative paths start at the recipe's "
+                    f"sources.{number}.paths.{i}: {path!r} {what}; relative paths start at the recipe's "
                     "folder, those of --set at the working directory"
                 )
         files += [found[name] for name in sorted(found)]
@@ -113,11 +117,14 @@ def _expand(source: Source, path: str) -> Iterator[SourceFile]:
     remote = "://" in path
     if remote and not path.startswith(("http://", "https://")):
         raise RecipeError(f"source {source.name}: {path!r}: local paths and http(s) URLs can be read")
-    wild = re.search(r"[*?\[]", path)
-    root = source.root or (path[: wild.start()] if wild and not remote else path).rpartition("/")[0]
-    for location in [path] if remote else sorted(glob.glob(path, recursive=True)):  # noqa: PTH207 - absolute pattern
-        if not remote and not Path(location).is_file():
-            continue
+    if not remote and not Path(path).is_file():
+        start = _FIXED.match(path)
+        fixed = _ESCAPED.sub(r"\1", start[0] if start else "")
+        found = [name for name in sorted(glob.glob(path, recursive=True)) if Path(name).is_file()]  # noqa: PTH207
+    else:
+        fixed, found = path, [path]
+    root = source.root or fixed.rpartition("/")[0]
+    for location in found:
         if sources.is_index(source.kind, location):
             continue
         if not location.startswith(root.rstrip("/") + "/"):

@@ -1,12 +1,15 @@
 """The driver: holds the run folder, turns each job into tasks, hands the stale ones to a runner, keeps the books."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import pyarrow as pa
 
 from corpusmill.pipeline import graph, lease
 from corpusmill.pipeline.jobs import JOBS
@@ -17,10 +20,10 @@ from corpusmill.pipeline.jobs.shard import Shard
 from corpusmill.pipeline.jobs.tokenizer import check_tokenizer_file
 from corpusmill.pipeline.plan import list_files
 from corpusmill.pipeline.progress import Progress
-from corpusmill.pipeline.runners import BeamRunner, check_options, local_workers, open_runner
-from corpusmill.pipeline.stages.language import LanguageSettings, model_digest
+from corpusmill.pipeline.runners import BeamRunner, check_runner, local_workers, open_runner
+from corpusmill.pipeline.stages.language import LanguageSettings, identify
 from corpusmill.pipeline.stages.selection import check_rules
-from corpusmill.pipeline.work import KNOWN_ERROR, LAST_ATTEMPT, attempts, failure, run_quarantine
+from corpusmill.pipeline.work import LAST_ATTEMPT, attempts, failure, run_quarantine
 from corpusmill.schemas.commits import Commit, commit_name, read_commit
 from corpusmill.schemas.errors import RecipeError, UsageError, WorkerError
 from corpusmill.schemas.files import Files
@@ -61,7 +64,7 @@ def check(recipe: Recipe) -> None:
     check_rules(recipe)
     check_tokenizer_file(recipe)
     try:
-        model_digest(LanguageSettings(model=recipe.language.model))
+        identify(pa.array([""]), LanguageSettings(model=recipe.language.model))
     except UsageError as error:
         raise RecipeError(f"language.model: {error}; give the path of a fasttext model") from error
 
@@ -97,7 +100,9 @@ def run(
     progress = progress or Progress.silent()
     if from_job is not None and from_job not in JOBS:
         raise UsageError(f"--from {from_job!r}: there is no such job; jobs: {', '.join(JOBS)}")
-    check_options(beam_options)
+    if not out:
+        raise UsageError("--out is empty: name the run folder")
+    check_runner(runner, beam_options)
     check(recipe)
     inputs = list_files(recipe)
     files = Files(out)
@@ -136,16 +141,19 @@ def run(
 
 
 def _forget(jobs: Sequence[str], files: Files) -> None:
+    """Make every unit of these jobs stale; the records stay, they are what says which files are there."""
     for job in jobs:
         for name in files.list(f"commits/{job}"):
-            files.delete(name)
+            commit = Commit.model_validate_json(files.read_bytes(name))
+            commit.model_copy(update={"fingerprint": "forgotten"}).publish(files)
 
 
 def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) -> None:
     """Bring all units of a job up to date."""
     files = state.files
     tasks = job.tasks(state)
-    stale = [task for task in tasks if not _is_done(task, files)]
+    present = {name for folder in job.folders for name in files.list(folder)}
+    stale = [task for task in tasks if not _is_done(task, files, present)]
     if stale and job.name == Shard.name:
         _unpublish(files)
     with progress.job(job.name, tasks, stale, files):
@@ -159,6 +167,8 @@ def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) 
             try:
                 _run_wave(job, tasks, wave, files, runner)
             except Exception as error:
+                if "KeyboardInterrupt" in str(error):  # Beam passes an interrupt on as an error of the work
+                    raise KeyboardInterrupt from error
                 raise failure(wave, files) or error from error
     commits: dict[str, Commit] = {}
     for task in tasks:
@@ -174,7 +184,7 @@ def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) 
     state.done[job.name] = {task.unit for task in stale}
     for name in files.list(f"attempts/{job.name}"):  # of workers that died between commit and mark
         files.delete(name)
-    _remove_units_out_of_plan(job.name, commits, files)
+    _remove_units_out_of_plan(job, commits, files)
 
 
 def _run_wave(job: Job, tasks: Sequence[Task], stale: Sequence[Task], files: Files, runner: BeamRunner) -> None:
@@ -198,12 +208,12 @@ def _run_wave(job: Job, tasks: Sequence[Task], stale: Sequence[Task], files: Fil
         )
 
 
-def _is_done(task: Task, files: Files) -> bool:
+def _is_done(task: Task, files: Files, present: set[str]) -> bool:
+    """Whether a unit is committed under its fingerprint, and nobody has removed its files since."""
     commit = read_commit(files, task.job, task.unit)
     if commit is None or commit.fingerprint != task.fingerprint:
         return False
-    raw = task.spec.get("raw")  # a download may have been deleted by hand
-    return raw is None or files.exists(raw)
+    return all(info.name in present for info in commit.outputs)
 
 
 def _is_last_attempt(task: Task, files: Files) -> bool:
@@ -222,13 +232,13 @@ def _run_alone(task: Task, files: Files, progress: Progress) -> None:
     )
     if child.returncode == 0:
         return
-    if child.returncode == KNOWN_ERROR:
-        raise failure([task], files) or WorkerError(f"{task.job}: unit {task.unit} failed")
-    last_words = child.stderr.decode(errors="replace").strip().splitlines()[-1:]
-    what = f"killed by signal {-child.returncode}" if child.returncode < 0 else "ended by an error"
+    if child.returncode > 0 or -child.returncode in (signal.SIGINT, signal.SIGTERM):
+        last_words = child.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise failure([task], files) or WorkerError(f"{task.job}: unit {task.unit} failed: {' '.join(last_words)}")
+    what = f"killed by signal {-child.returncode}"
     if task.job != Extract.name:
-        raise WorkerError(f"{task.job}: unit {task.unit} fails by itself, {what}: {' '.join(last_words)}")
-    progress.say(f"{task.job}: {task.unit} is quarantined, its process was {what}: {' '.join(last_words)}")
+        raise WorkerError(f"{task.job}: the process of unit {task.unit} was {what}, also when it ran alone")
+    progress.say(f"{task.job}: {task.unit} is quarantined, its process was {what}")
     run_quarantine(task, files)
 
 
@@ -238,21 +248,20 @@ def _unpublish(files: Files) -> None:
     files.delete(MANIFEST)
 
 
-def _remove_units_out_of_plan(job: str, commits: dict[str, Commit], files: Files) -> None:
-    """Units of an earlier plan: their commit record goes first, then what it lists."""
-    planned = {commit_name(job, unit) for unit in commits}
-    current = {info.name for commit in commits.values() for info in commit.outputs}
-    for name in files.list(f"commits/{job}"):
-        if name in planned:
-            continue
-        old = Commit.model_validate_json(files.read_bytes(name))
-        if job == Shard.name:
-            _unpublish(files)
+def _remove_units_out_of_plan(job: Job, commits: dict[str, Commit], files: Files) -> None:
+    """Units of an earlier plan: their commit records go first, then all files of the job that no record lists."""
+    planned = {commit_name(job.name, unit) for unit in commits}
+    gone = [name for name in files.list(f"commits/{job.name}") if name not in planned]
+    if gone and job.name == Shard.name:
+        _unpublish(files)
+    for name in gone:
         files.delete(name)
-        for info in old.outputs:
-            if info.name not in current:
-                files.delete(info.name)
-        files.delete(timing_name(job, old.unit))
+    listed = {info.name for commit in commits.values() for info in commit.outputs}
+    listed |= {timing_name(job.name, unit) for unit in commits}
+    for folder in (*job.folders, f"timings/{job.name}"):
+        for name in files.list(folder):
+            if name not in listed:
+                files.delete(name)
 
 
 def _job_report(job: str, state: RunState) -> dict[str, Any]:

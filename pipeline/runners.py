@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import apache_beam as beam
 import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from corpusmill.pipeline.local_workers import WorkerDiedError, worker_environment
 from corpusmill.schemas.errors import UsageError, WorkerError
 
-__all__ = ["BeamRunner", "check_options", "local_workers", "open_runner"]
+__all__ = ["BeamRunner", "check_runner", "local_workers", "open_runner"]
 
 WORTH_WORKERS = 60.0
 """CPU seconds of estimated work above which worker processes pay (about 1.8 CPU s a worker to start)."""
@@ -99,12 +100,17 @@ def _quiet() -> Iterator[None]:
         threading.excepthook = hook
 
 
-def check_options(beam_options: Sequence[str]) -> None:
-    """Refuse what cannot be Beam options.
+def check_runner(name: str, beam_options: Sequence[str]) -> None:
+    """Refuse runners that do not exist, and what cannot be Beam options.
 
     Raises:
-        UsageError: naming the first word.
+        UsageError: naming the runner or the first word.
     """
+    if name not in ("local", "dask"):
+        try:
+            create_runner(name)
+        except (ValueError, ImportError) as error:
+            raise UsageError(f"--runner {name!r}: {error}; use local, dask, or a runner of Beam") from error
     if beam_options and not beam_options[0].startswith("-"):
         raise UsageError(
             f"{beam_options[0]!r} is not an option: what follows -- goes to Beam, such as -- --region=europe-west4"

@@ -1,5 +1,6 @@
 """One unit in one worker: the attempt marker, the job's work, the end of the marker. Knows nothing of Beam."""
 
+import contextlib
 import json
 import sys
 import traceback
@@ -13,13 +14,10 @@ from corpusmill.schemas import errors
 from corpusmill.schemas.errors import CorpusmillError, WorkerError
 from corpusmill.schemas.files import Files
 
-__all__ = ["KNOWN_ERROR", "LAST_ATTEMPT", "attempts", "execute", "failure", "run_quarantine"]
+__all__ = ["LAST_ATTEMPT", "attempts", "execute", "failure", "run_quarantine"]
 
 LAST_ATTEMPT = 3
 """At this start without a commit a unit runs alone in a process of its own."""
-
-KNOWN_ERROR = 4
-"""Exit code of that process for an error that we raise on purpose: the input is not to blame."""
 
 
 def attempts(job: str, unit: str, files: Files) -> int:
@@ -31,7 +29,8 @@ def attempts(job: str, unit: str, files: Files) -> int:
 def execute(task: Task, files: Files) -> None:
     """Do one unit: mark the attempt, work, commit, remove the mark; an exception leaves its story in the mark.
 
-    An error that we raise on purpose (a failed download) is not counted as an attempt: it will not kill anything.
+    What is not the unit's fault is not counted as an attempt: errors that we raise on purpose (a failed download),
+    those of the operating system (a full disk), and the user's interrupt.
     """
     name = attempt_name(task.job, task.unit)
     started = attempts(task.job, task.unit, files)
@@ -40,10 +39,11 @@ def execute(task: Task, files: Files) -> None:
     assert isinstance(job, UnitJob)
     try:
         job.work(task, files, Stopwatch())
-    except Exception as error:
-        known = isinstance(error, CorpusmillError)
+    except (Exception, KeyboardInterrupt) as error:
+        innocent = isinstance(error, CorpusmillError | KeyboardInterrupt) or getattr(error, "errno", None) is not None
         story = {"kind": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
-        files.write_bytes(name, json.dumps({"started": started + (not known), "error": story}).encode())
+        with contextlib.suppress(OSError):  # a full disk holds no story either
+            files.write_bytes(name, json.dumps({"started": started + (not innocent), "error": story}).encode())
         raise
     files.delete(name)
 
@@ -58,6 +58,8 @@ def failure(tasks: Sequence[Task], files: Files) -> CorpusmillError | None:
         kind = getattr(errors, story["kind"], None)
         if kind is not None:
             return kind(story["message"])  # type: ignore[no-any-return]
+        if "[Errno" in story["message"]:
+            return WorkerError(f"{task.job}: unit {task.unit} failed: {story['message']}; mend that and run again")
         return WorkerError(
             f"{task.job}: unit {task.unit} failed: {story['kind']}: {story['message']}\n{story['traceback']}"
             "What is committed stays; run the same command again to go on."
@@ -72,12 +74,9 @@ def run_quarantine(task: Task, files: Files) -> None:
 
 
 def main() -> None:
-    """`python -m corpusmill.pipeline.work ROOT`: do the task that arrives on standard input; 4 is a known error."""
+    """`python -m corpusmill.pipeline.work ROOT`: do the task that arrives on standard input."""
     die_with_parent()
-    try:
-        execute(Task.decode(sys.stdin.buffer.read()), Files(sys.argv[1]))
-    except CorpusmillError:
-        sys.exit(KNOWN_ERROR)
+    execute(Task.decode(sys.stdin.buffer.read()), Files(sys.argv[1]))
 
 
 if __name__ == "__main__":

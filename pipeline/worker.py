@@ -7,6 +7,7 @@ What goes wrong in a worker still reaches the driver: as an exception, and in th
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -18,5 +19,6 @@ from corpusmill.pipeline.processes import die_with_parent  # noqa: E402
 
 if __name__ == "__main__":
     die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver gets the user's Ctrl-C too, and ends its workers
     (Path(sys.argv[1]) / f"{os.getpid()}.pid").touch()
     sdk_worker_main.main(sys.argv[:1])

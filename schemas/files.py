@@ -12,6 +12,7 @@ step ``delete`` and ``publish`` and after the step ``published``; what it raises
 
 import contextlib
 import hashlib
+import os
 import shutil
 import tempfile
 import uuid
@@ -105,7 +106,8 @@ class StagedFile:
 
     def discard(self) -> None:
         """Drop the content."""
-        self.close()
+        with contextlib.suppress(OSError):  # what is still buffered may find no room
+            self.close()
         self.path.unlink(missing_ok=True)
 
 
@@ -154,7 +156,7 @@ class Files:
         staged = self.stage(name)
         try:
             yield staged
-        except Exception:
+        except (Exception, KeyboardInterrupt):
             staged.discard()
             raise
         staged.publish()
@@ -184,8 +186,12 @@ class Files:
         self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         try:
             if self.is_local:
-                with Path(path).open("xb") as handle:
-                    handle.write(data)
+                whole = self.temporary_path()
+                whole.write_bytes(data)
+                try:
+                    os.link(whole, path)  # unlike a rename it refuses a name that is taken
+                finally:
+                    whole.unlink()
             else:
                 self.fs.pipe_file(path, data, mode="create")
         except FileExistsError:

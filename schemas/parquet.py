@@ -4,6 +4,7 @@ The bytes of a file depend on its rows only: rows are regrouped into row groups 
 they arrive in, and each row group is written from contiguous memory.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,11 @@ class TableWriter:
         self.n_rows = 0
         self._row_group = row_group
         self._staged = files.stage(name)
-        self._writer = pq.ParquetWriter(self._staged, self.schema, **(_SETTINGS | settings))
+        try:
+            self._writer = pq.ParquetWriter(self._staged, self.schema, **(_SETTINGS | settings))
+        except Exception:
+            self._staged.discard()
+            raise
         self._pending: list[pa.RecordBatch] = []
         self._n_pending = 0
 
@@ -71,7 +76,8 @@ class TableWriter:
 
     def discard(self) -> None:
         """Drop everything written so far."""
-        self._writer.close()
+        with contextlib.suppress(OSError):  # closing writes a footer, for which a full disk has no room
+            self._writer.close()
         self._staged.discard()
 
 

@@ -32,7 +32,12 @@ def _parse_bytes(value: Any) -> Any:
     if isinstance(value, str):
         for unit, factor in _UNITS.items():
             if value.endswith(unit):
-                return int(float(value.removesuffix(unit)) * factor)
+                try:
+                    return int(float(value.removesuffix(unit)) * factor)
+                except (ValueError, OverflowError):
+                    break
+        if not value.isdigit():
+            raise ValueError(f"write a number of bytes, or one with a unit of {', '.join(_UNITS)}, such as 16MiB")
     return value
 
 

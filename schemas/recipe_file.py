@@ -1,6 +1,7 @@
 """From a YAML file to a checked `Recipe`: extends, environment variables, --set, and errors that help."""
 
 import difflib
+import glob
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,18 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """A hint for a misspelt name: `did you mean 'gopher'?`, or the list of what there is."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without its trap: of a key that stands twice the last one wins silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping; raises YAMLError for a repeated key."""
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} stands twice in one mapping, line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep=deep)
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -62,7 +75,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise RecipeError(f"{path}: extends itself through {' -> '.join(str(p) for p in seen)}")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise RecipeError(f"no recipe at {path}; ready ones are in the folder recipes/") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -133,16 +146,17 @@ def _assign(data: dict[str, Any], keys: list[str], value: Any, override: str) ->
 def _anchor(data: dict[str, Any], folder: Path) -> None:
     """Make relative input paths absolute, so that they mean the same whoever extends the file."""
 
-    def absolute(value: Any) -> Any:
+    def absolute(value: Any, base: Path = folder) -> Any:
         if not isinstance(value, str) or "://" in value or value in ("", "none"):
             return value
-        return str(folder / Path(value).expanduser())
+        return str(base / Path(value).expanduser())
 
     sources = data.get("sources")
     for source in sources if isinstance(sources, list) else []:
         if isinstance(source, dict):
             if isinstance(source.get("paths"), list):
-                source["paths"] = [absolute(path) for path in source["paths"]]
+                pattern = Path(glob.escape(str(folder)))  # the folder is a name, what follows may have wildcards
+                source["paths"] = [absolute(path, pattern) for path in source["paths"]]
             if "root" in source:
                 source["root"] = absolute(source["root"])
     for section, field in (("tokenizer", "path"), ("language", "model")):

@@ -10,11 +10,14 @@ from corpusmill.schemas.errors import CorpusmillError
 
 __all__ = ["call", "human_bytes", "out", "say"]
 
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 """Data: standard output."""
 
-say = Console(stderr=True, highlight=False, soft_wrap=True)
+say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 """Progress and errors: standard error."""
+
+
+_INTERRUPTED = 130  # typer's exit code for Ctrl-C
 
 
 def call(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
@@ -22,13 +25,15 @@ def call(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
     try:
         typer.main.get_command(app).main(list(arguments), prog_name=f"corpusmill {name}")
     except CorpusmillError as error:
-        say.print(f"corpusmill {name}: {error}", style="red" if say.is_terminal else None, markup=False)
+        say.print(f"corpusmill {name}: {error}", style="red" if say.is_terminal else None)
         return error.exit_code
+    except OSError as error:
+        say.print(f"corpusmill {name}: {error}", style="red" if say.is_terminal else None)
+        return 1
     except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            say.print(f"corpusmill {name}: stopped; what is committed stays, the same command goes on")
         return int(end.code or 0)
-    except KeyboardInterrupt:
-        say.print(f"corpusmill {name}: stopped; what is committed stays, the same command goes on")
-        return 130
     return 0
 
 

@@ -89,6 +89,8 @@ class Job(Protocol):
     name: str
     heavy: bool
     """Whether its work is worth the start of worker processes."""
+    folders: tuple[str, ...]
+    """Where its outputs lie; what no commit record lists there is removed when the job ends."""
 
     def tasks(self, run: RunState) -> list[Task]:
         """The units of the job, in order, with their fingerprints; runs in the driver."""
@@ -219,7 +221,7 @@ def outputs(files: Files, job: str, unit: str, watch: Stopwatch) -> Iterator[Uni
     out = UnitOutputs(files, job, unit, watch)
     try:
         yield out
-    except Exception:
+    except (Exception, KeyboardInterrupt):
         out.discard()
         raise
 

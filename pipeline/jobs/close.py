@@ -21,6 +21,7 @@ class Close:
 
     name = "close"
     heavy = False
+    folders: tuple[str, ...] = ("ledger",)
 
     def tasks(self, run: RunState) -> list[Task]:
         """Tasks in plan order, on top of extract, select and dedup."""

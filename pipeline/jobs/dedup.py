@@ -55,6 +55,7 @@ class Dedup:
 
     name = "dedup"
     heavy = False
+    folders: tuple[str, ...] = ("duplicates", "clusters")
 
     def tasks(self, run: RunState) -> list[Task]:
         """Tasks in plan order, all with the digest of all units: any of them can hold a copy."""

@@ -32,6 +32,7 @@ class Extract:
 
     name = "extract"
     heavy = True
+    folders: tuple[str, ...] = ("documents", "rejects")
 
     def tasks(self, run: RunState) -> list[Task]:
         """Tasks in plan order; a unit is identified by its slice and the digest of its file."""

@@ -27,6 +27,7 @@ class Fetch:
 
     name = "fetch"
     heavy = False
+    folders: tuple[str, ...] = ("raw",)
 
     def tasks(self, run: RunState) -> list[Task]:
         """Tasks in file order; a local file is identified by path, size and time, so that it is hashed once."""

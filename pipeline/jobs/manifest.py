@@ -28,6 +28,7 @@ class ManifestJob:
 
     name = "manifest"
     heavy = False
+    folders: tuple[str, ...] = (f"{DATASET}/tokenizer", f"{DATASET}/README.md", MANIFEST)
 
     def tasks(self, run: RunState) -> list[Task]:
         """The one task, on top of all ledgers, all shards and the tokenizer."""
@@ -51,10 +52,6 @@ class ManifestJob:
         tokenizer = require(files, "tokenizer", "tokenizer")
         books = balance(ledgers, shards)
         manifest = make_manifest(shards, tokenizer, books, task.spec["recipe"], task.spec["libraries"])
-        listed = {f"{DATASET}/{shard.name}" for shard in manifest.shards}
-        for name in files.list(f"{DATASET}/data"):
-            if name not in listed:
-                files.delete(name)
         with outputs(files, self.name, task.unit, watch) as out:
             out.blob(f"{DATASET}/{manifest.tokenizer.path}", files.read_bytes(TOKENIZER))
             out.blob(f"{DATASET}/README.md", card.dataset_card(manifest).encode())

@@ -150,6 +150,7 @@ class Refine:
 
     name = "refine"
     heavy = True
+    folders: tuple[str, ...] = ("refined", "signatures")
 
     def tasks(self, run: RunState) -> list[Task]:
         """Tasks in plan order, on top of what extract committed."""

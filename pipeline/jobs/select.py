@@ -18,6 +18,7 @@ class Select:
 
     name = "select"
     heavy = False
+    folders: tuple[str, ...] = ("verdicts",)
 
     def tasks(self, run: RunState) -> list[Task]:
         """Tasks in plan order, on top of extract and refine."""

@@ -53,6 +53,7 @@ class Shard:
 
     name = "shard"
     heavy = False  # the tokenizer has threads of its own
+    folders: tuple[str, ...] = (f"{DATASET}/data",)
 
     def tasks(self, run: RunState) -> list[Task]:
         """Tasks in the order of the dataset; a shard depends on its own units and the tokenizer only."""

@@ -1,6 +1,7 @@
 """tokenizer: byte-level BPE trained on a hash sample of the train split, or a given file, checked and taken over."""
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ STAGE_VERSION = 1
 LIBRARIES = ("tokenizers", "xxhash")
 TOKENIZER = "tokenizer/tokenizer.json"
 
+_LONG_RUN = re.compile(r"[^\W\d_]{256}|\d{256}|\s{256}|[^\w\s]{256}|_{256}")
+
 
 def train_bpe(texts: Iterator[str], vocab_size: int) -> bytes:
     """Train a lossless byte-level BPE (GPT-2 pre-tokenisation, no prefix space, no normalisation).
@@ -43,8 +46,17 @@ def train_bpe(texts: Iterator[str], vocab_size: int) -> bytes:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator((piece for text in texts for piece in _pieces(text)), trainer)
     return (tokenizer.to_str(pretty=False) + "\n").encode()
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut a text inside runs of one kind that are longer than any word: training is quadratic in their length."""
+    start = 0
+    for run in _LONG_RUN.finditer(text):
+        yield text[start : run.end()]
+        start = run.end()
+    yield text[start:]
 
 
 def check_tokenizer_file(recipe: Recipe) -> None:
@@ -73,6 +85,7 @@ class TokenizerJob:
 
     name = "tokenizer"
     heavy = False
+    folders: tuple[str, ...] = ("tokenizer",)
 
     def tasks(self, run: RunState) -> list[Task]:
         """The one task, on top of the survivors of all units unless the file is given."""

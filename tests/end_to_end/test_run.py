@@ -303,6 +303,29 @@ def test_a_unit_that_left_the_plan_is_removed(tmp_path: Path) -> None:
         assert not [path for path in (out / folder).iterdir() if "part-2" in path.name], folder
 
 
+@pytest.mark.parametrize("from_job", ["extract", "select", "close"])
+def test_a_changed_plan_with_from_leaves_nothing_behind(tmp_path: Path, from_job: str) -> None:
+    fields = small_corpus(tmp_path / "corpus")
+    fewer = fields | {"sources": fields["sources"][:1]}
+    run(Recipe.model_validate(fields), str(tmp_path / "run"))
+    run(Recipe.model_validate(fewer), str(tmp_path / "run"), from_job=from_job)
+    run(Recipe.model_validate(fewer), str(tmp_path / "fresh"))
+    assert contents(str(tmp_path / "run")) == contents(str(tmp_path / "fresh"))
+    for folder in ("documents", "signatures", "ledger", "clusters", "timings/extract"):
+        assert all(path.name.startswith("crawl-") for path in (tmp_path / "run" / folder).iterdir()), folder
+
+
+@pytest.mark.parametrize("name", ["dataset/manifest.json", "dataset/data", "documents", "tokenizer", "ledger"])
+def test_what_was_removed_by_hand_is_made_again(tmp_path: Path, name: str) -> None:
+    fields = small_corpus(tmp_path / "corpus")
+    run(Recipe.model_validate(fields), str(tmp_path / "run"))
+    before = contents(str(tmp_path / "run"))
+    path = tmp_path / "run" / name
+    (next(path.iterdir()) if path.is_dir() else path).unlink()
+    run(Recipe.model_validate(fields), str(tmp_path / "run"))
+    assert contents(str(tmp_path / "run")) == before
+
+
 # Damage
 
 

@@ -1,10 +1,12 @@
 """Units that kill their worker, units that were only unlucky, and errors that are nobody's fault."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from corpusmill.pipeline.jobs.base import attempt_name
 from corpusmill.pipeline.run import run
 from corpusmill.pipeline.stages import language
 from corpusmill.schemas.errors import LeaseError, LedgerError, SourceError, UsageError, WorkerError
-from corpusmill.schemas.files import Files
+from corpusmill.schemas.files import Files, StagedFile
 from corpusmill.schemas.recipe import Recipe
 from tests.corpus import prose, write_jsonl
 from tests.digest import contents
@@ -84,6 +86,59 @@ def test_an_exception_in_a_worker_names_the_unit(
         run(Recipe.model_validate(recipe), str(tmp_path / "run"))
     monkeypatch.undo()
     assert run(Recipe.model_validate(recipe), str(tmp_path / "run")).exit_code == 0
+
+
+def test_a_full_disk_never_quarantines(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Recipe.model_validate(recipe)
+    write = StagedFile.write
+
+    def full(self: StagedFile, data: Any) -> int:
+        if self.name.startswith("documents/"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, data)
+
+    monkeypatch.setattr(StagedFile, "write", full)
+    for _ in range(4):
+        with pytest.raises(
+            WorkerError, match=r"extract: unit rows-\w+-\w+ failed: \[Errno 28\] No space left on device"
+        ):
+            run(made, str(tmp_path / "run"))
+    monkeypatch.undo()
+    report = run(made, str(tmp_path / "run"))
+    assert (report.exit_code, report.books["damaged"]) == (0, 0)
+
+
+def test_an_interrupt_is_an_interrupt(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(language, "identify", interrupted)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            run(Recipe.model_validate(recipe), str(tmp_path / "run"))
+    monkeypatch.undo()
+    assert run(Recipe.model_validate(recipe), str(tmp_path / "run")).exit_code == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_ends_with_one_line_and_130(recipe: dict[str, Any], tmp_path: Path, workers: str) -> None:
+    texts = prose("en")
+    for name in ("fine", "poison"):
+        rows = [{"text": "\n".join(texts[i % 40 : i % 40 + 5])} for i in range(20_000)]
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    command = [sys.executable, "-m", "corpusmill.cli.main", "run", str(tmp_path / "recipe.yaml"), "--workers", workers]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "run")], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.time() + 60
+    while not list((tmp_path / "run/attempts/extract").glob("*")):
+        assert time.time() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert said.strip() == "corpusmill run: stopped; what is committed stays, the same command goes on"
 
 
 def test_a_download_that_fails_says_so_and_leaves_nothing(tmp_path: Path) -> None:

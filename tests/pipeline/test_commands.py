@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from corpusmill.cli.main import COMMANDS, main
-from tests.corpus import small_corpus
+from tests.corpus import small_corpus, write_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,36 @@ def test_inspect_a_dataset_and_a_shard(capsys: pytest.CaptureFixture[str], made:
     assert "gopher_short_doc" in text
 
 
+def test_text_and_addresses_are_never_taken_for_markup(
+    capsys: pytest.CaptureFixture[str], made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "空 间 [b]"
+    row = {"text": "[/red] is text, and [b] too.", "url": "http://x.example/[/b]"}
+    write_jsonl(folder / "rows.jsonl", [row])
+    recipe = folder / "r.yaml"
+    recipe.write_text(
+        "sources: [{kind: jsonl, name: rows, paths: [rows.jsonl]}]\nquality: {preset: none}\n"
+        "tokenizer: {train: {vocab_size: 512}}\n"
+    )
+    out = tmp_path / "出 [b]"
+    assert main(["run", str(recipe), "--out", str(out)]) == 0
+    assert f"dataset: {out}/dataset" in capsys.readouterr().out
+    assert main(["inspect", str(out / "dataset"), "--samples", "1"]) == 0
+    text = capsys.readouterr().out
+    assert row["text"] in text
+    assert row["url"] in text
+
+
+def test_a_file_in_the_way_is_one_line(
+    capsys: pytest.CaptureFixture[str], made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["run", str(made[0]), "--out", str(tmp_path / "file")]) == 1
+    error = capsys.readouterr().err
+    assert str(tmp_path / "file") in error
+    assert "Traceback" not in error
+
+
 def test_status_counts_units(capsys: pytest.CaptureFixture[str], made: tuple[Path, Path]) -> None:
     described = read(capsys, "status", str(made[1]))
     assert described["held_by"] is None
@@ -118,10 +148,14 @@ def test_plan_shows_units_and_bytes_and_touches_nothing(
         (
             ["run", "RECIPE", "--out", "x", "--set", "language.model=/none.ftz"],
             2,
-            "language.model: language model '/none.ftz' cannot be read",
+            "language.model: language model '/none.ftz' cannot be used",
         ),
         (["run", "RECIPE", "--out", "x", "stray"], 2, "'stray' is not an option"),
         (["run", "RECIPE"], 2, "--out"),
+        (["run", "RECIPE", "--out", ""], 2, "--out is empty"),
+        (["run", "RECIPE", "--out", "x", "--runner", "NopeRunner"], 2, "--runner 'NopeRunner'"),
+        (["plan", "RECIPE", "--set", "unit_bytes=12XB"], 2, "write a number of bytes, or one with a unit of KiB"),
+        (["inspect", __file__.replace("test_commands.py", "no.parquet")], 2, "there is no file"),
         (["inspect", "/nowhere"], 2, "holds neither run.json nor manifest.json"),
         (["status", "/nowhere"], 2, "is not a run folder"),
     ],

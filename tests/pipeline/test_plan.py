@@ -9,6 +9,7 @@ from corpusmill.pipeline import sources
 from corpusmill.pipeline.plan import Unit, list_files, list_units
 from corpusmill.schemas.errors import RecipeError
 from corpusmill.schemas.recipe import Recipe
+from corpusmill.schemas.recipe_file import load_recipe
 from tests.corpus import small_recipe
 
 
@@ -64,6 +65,19 @@ def test_the_root_is_what_comes_before_the_first_wildcard(tmp_path: Path) -> Non
 def test_a_path_that_matches_nothing_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"sources.0.paths.0: .*/nothing\*' matches no file"):
         list_files(recipe(f"{tmp_path}/nothing*"))
+
+
+def test_names_with_brackets_are_names_and_folders_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "br[1]"
+    folder.mkdir()
+    for name in ("x.jsonl", "y[2].jsonl"):
+        (folder / name).write_text("{}\n")
+    (folder / "r.yaml").write_text("sources: [{kind: jsonl, name: s, paths: [x.jsonl]}]")
+    assert [file.file_path for file in list_files(load_recipe(folder / "r.yaml"))] == ["x.jsonl"]
+    assert [file.file_path for file in list_files(recipe(f"{folder}/y[2].jsonl"))] == ["y[2].jsonl"]
+    assert len(list_files(load_recipe(folder / "r.yaml", [f"sources.0.paths=['{tmp_path}/br[[]1]/*.jsonl']"]))) == 2
+    with pytest.raises(RecipeError, match="is a folder: write a glob"):
+        list_files(recipe(str(tmp_path)))
 
 
 def test_a_url_is_a_file_to_download_and_other_schemes_are_refused() -> None:

@@ -95,6 +95,11 @@ def test_a_recipe_that_extends_itself_is_refused(tmp_path: Path) -> None:
         load_recipe(tmp_path / "a.yaml")
 
 
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="the key 'name' stands twice"):
+        load_recipe(write(tmp_path, SOURCE + "name: a\nname: b\n"))
+
+
 def test_set_changes_one_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = write(tmp_path, SOURCE)
