@@ -6,6 +6,7 @@ commit records that workers publish, not from the graph, because not every runne
 """
 
 import io
+import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -113,7 +114,5 @@ def _report(task: Task, files: Files) -> None:
     timing = files.read_or_none(timing_name(task.job, task.unit))
     for name, value in (commit.counts if commit else {}).items():
         Metrics.counter(_NAMESPACE, f"{task.job}_{name}").inc(value)
-    import json
-
     for stage, ms in (json.loads(timing)["milliseconds"] if timing else {}).items():
         Metrics.distribution(_NAMESPACE, f"{task.job}_{stage}_msec").update(round(ms))

@@ -1,5 +1,6 @@
 """manifest.json of a dataset folder: all that a loader needs to know every sample (DESIGN §4)."""
 
+import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -112,8 +113,6 @@ class Manifest(_Model):
             SchemaError: another major version, naming both.
             pydantic.ValidationError: not a manifest.
         """
-        import json
-
         version = str(json.loads(data).get("version", "none"))
         if version.split(".")[0] != VERSION.split(".")[0]:
             raise SchemaError(f"{where} is a manifest of version {version}, but version {VERSION} is read here")

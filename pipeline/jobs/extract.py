@@ -4,13 +4,14 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from corpusmill.pipeline import sources
 from corpusmill.pipeline.jobs import refine
 from corpusmill.pipeline.jobs.base import RunState, Stopwatch, Task, UnitOutputs, fingerprint, outputs
 from corpusmill.pipeline.jobs.fetch import fetched_units
-from corpusmill.pipeline.sources.record import Slice
+from corpusmill.pipeline.sources.record import Slice, record_ids
 from corpusmill.pipeline.stages import charset, html, language, unicode, wikitext
 from corpusmill.pipeline.stages.documents import extract_documents
 from corpusmill.pipeline.stages.html import ExtractSettings
@@ -96,10 +97,6 @@ def quarantine(task: Task, files: Files, watch: Stopwatch) -> None:
 
 
 def _reject_whole(out: UnitOutputs, unit: str, piece: Slice) -> None:
-    import pyarrow as pa
-
-    from corpusmill.pipeline.sources.record import record_ids
-
     row = {
         "id": record_ids(piece.source, [f"{piece.file_path}:{piece.start}:damaged"])[0].as_py(),
         "url": None,
