@@ -169,7 +169,11 @@ def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) 
             except Exception as error:
                 if "KeyboardInterrupt" in str(error):  # Beam passes an interrupt on as an error of the work
                     raise KeyboardInterrupt from error
-                raise failure(wave, files) or error from error
+                if (known := failure(wave, files)) is not None:
+                    raise known from error
+                if "[Errno" in str(error):  # on a full disk not even the story of the failure finds room
+                    raise WorkerError(f"{job.name}: {error}; mend that and run again") from error
+                raise
     commits: dict[str, Commit] = {}
     for task in tasks:
         commit = read_commit(files, job.name, task.unit)
