@@ -27,10 +27,13 @@ MOMENTS = 20
 
 
 class Counter:
-    """Appends each published commit to a file that survives the process; kills the process at a step."""
+    """Appends each published commit to a file that survives the process; kills the process at a step.
 
-    def __init__(self, log: Path, at: int | None) -> None:
-        self.log, self.at, self.steps = log, at, 0
+    A record that --from marks as forgotten is no commit: nothing was done for it.
+    """
+
+    def __init__(self, out: Path, log: Path, at: int | None) -> None:
+        self.out, self.log, self.at, self.steps = out, log, at, 0
 
     def __call__(self, step: str, name: str) -> None:
         if name == "lease.json":
@@ -38,13 +41,15 @@ class Counter:
         if self.steps == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
         self.steps += 1
-        if step == "published" and name.startswith("commits/"):
+        if step != "published" or not name.startswith("commits/"):
+            return
+        if json.loads((self.out / name).read_bytes())["fingerprint"] != "forgotten":
             with self.log.open("a") as handle:
                 handle.write(name + "\n")
 
 
 def run_in_child(fields: dict[str, Any], out: Path, log: Path, at: int | None, from_job: str | None) -> None:
-    layer.set_hook(Counter(log, at))
+    layer.set_hook(Counter(out, log, at))
     run(Recipe.model_validate(fields), str(out), from_job=from_job)
 
 
