@@ -13,7 +13,7 @@ from rich.table import Table
 from corpusmill.pipeline import lease
 from corpusmill.schemas.errors import UsageError
 from corpusmill.schemas.files import Files
-from corpusmill.schemas.manifest import Manifest
+from corpusmill.schemas.manifest import Manifest, totals_by
 from corpusmill.schemas.parquet import read_table
 from corpusmill.schemas.tables import REJECT, SHARD
 
@@ -131,13 +131,10 @@ def _describe_rows(files: Files, names: Sequence[str], samples: int) -> dict[str
 
 
 def _group(rows: pa.Table, column: str) -> dict[str, dict[str, int]]:
+    """Totals by a column, the largest first."""
     if not rows.num_rows:
         return {}
-    grouped = rows.group_by(column).aggregate([("id", "count"), ("n_tokens", "sum"), ("n_bytes", "sum")])
-    return {
-        item[column]: {"rows": item["id_count"], "tokens": item["n_tokens_sum"], "text_bytes": item["n_bytes_sum"]}
-        for item in grouped.sort_by([("n_tokens_sum", "descending"), (column, "ascending")]).to_pylist()
-    }
+    return dict(sorted(totals_by(rows, column).items(), key=lambda item: -item[1]["tokens"]))
 
 
 def _samples(files: Files, names: Sequence[str], n: int) -> list[dict[str, Any]]:

@@ -51,13 +51,20 @@ def _interrupt_ends_workers(folder: str) -> Iterator[None]:
         yield
         return
 
+    interrupted = threading.Event()
+
     def stop(number: int, frame: object) -> None:
+        interrupted.set()
         _kill_workers(folder)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, stop)
     try:
         yield
+    except Exception as error:
+        if interrupted.is_set():  # the death of the workers was heard of first
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
 

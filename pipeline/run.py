@@ -167,13 +167,9 @@ def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) 
             try:
                 _run_wave(job, tasks, wave, files, runner)
             except Exception as error:
-                if "KeyboardInterrupt" in str(error):  # Beam passes an interrupt on as an error of the work
-                    raise KeyboardInterrupt from error
-                if (known := failure(wave, files)) is not None:
-                    raise known from error
-                if "[Errno" in str(error):  # on a full disk not even the story of the failure finds room
-                    raise WorkerError(f"{job.name}: {error}; mend that and run again") from error
-                raise
+                if (cause := _cause(error, job, wave, files)) is None:
+                    raise
+                raise cause from error
     commits: dict[str, Commit] = {}
     for task in tasks:
         commit = read_commit(files, job.name, task.unit)
@@ -189,6 +185,16 @@ def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) 
     for name in files.list(f"attempts/{job.name}"):  # of workers that died between commit and mark
         files.delete(name)
     _remove_units_out_of_plan(job, commits, files)
+
+
+def _cause(error: Exception, job: Job, wave: Sequence[Task], files: Files) -> BaseException | None:
+    """What stopped a graph, if it is known: runners pass on what happened in a worker as text."""
+    if "KeyboardInterrupt" in str(error):
+        return KeyboardInterrupt()
+    known = failure(wave, files)
+    if known is None and "[Errno" in str(error):  # on a full disk not even the story of the failure finds room
+        return WorkerError(f"{job.name}: {error}; mend that and run again")
+    return known
 
 
 def _run_wave(job: Job, tasks: Sequence[Task], stale: Sequence[Task], files: Files, runner: BeamRunner) -> None:

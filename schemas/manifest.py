@@ -3,12 +3,13 @@
 import json
 from typing import Any
 
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from corpusmill.schemas.commits import digest_of
 from corpusmill.schemas.errors import SchemaError
 
-__all__ = ["Manifest", "ManifestTokenizer", "RowGroup", "Shard", "Totals", "dataset_fingerprint"]
+__all__ = ["Manifest", "ManifestTokenizer", "RowGroup", "Shard", "Totals", "dataset_fingerprint", "totals_by"]
 
 VERSION = "1.0"
 
@@ -122,3 +123,12 @@ class Manifest(_Model):
 def dataset_fingerprint(tokenizer_sha256: str, shards: list[Shard]) -> str:
     """The identity of a dataset: its tokenizer and the ordered names and contents of its shards."""
     return digest_of([tokenizer_sha256, [[shard.name, shard.sha256] for shard in shards]])
+
+
+def totals_by(rows: pa.Table, column: str) -> dict[str, dict[str, int]]:
+    """Totals (see `Totals`) of shard rows, of which `id`, `n_tokens` and `n_bytes` are read, by a column's values."""
+    grouped = rows.group_by(column).aggregate([("id", "count"), ("n_tokens", "sum"), ("n_bytes", "sum")])
+    return {
+        item[column]: {"rows": item["id_count"], "tokens": item["n_tokens_sum"], "text_bytes": item["n_bytes_sum"]}
+        for item in grouped.sort_by(column).to_pylist()
+    }

@@ -20,7 +20,7 @@ from corpusmill.pipeline.dedup import cascade, components, keys
 from corpusmill.pipeline.dedup.cascade import CascadePolicy
 from corpusmill.pipeline.jobs.base import RunState, Stopwatch, Task, fingerprint, outputs
 from corpusmill.schemas.files import TEMPORARY, Files
-from corpusmill.schemas.parquet import ROW_GROUP, read_table
+from corpusmill.schemas.parquet import ROW_GROUP, one_batch, read_table
 from corpusmill.schemas.tables import CLUSTER, DOCUMENT, DUPLICATE, REFINED, SIGNATURE, VERDICT
 
 __all__ = ["Dedup", "collect_edges", "map_keys", "resolve", "split_of", "write_unit"]
@@ -104,13 +104,13 @@ def map_keys(task: Task, files: Files, *, shared_files: bool) -> Iterator[Elemen
         columns.append("bands")
     table = read_table(files, f"signatures/{task.unit}.parquet", SIGNATURE, columns)
     keep = read_table(files, f"verdicts/{task.unit}.parquet", VERDICT, ["keep"]).column("keep")
-    table = table.filter(keep.take(table.column("row"))).combine_chunks()
-    bands, shingled = _bands(_chunk(table, "bands")) if has_bands else (None, None)
+    table = one_batch(table.filter(keep.take(table.column("row"))))
+    bands, shingled = _bands(table.column("bands")) if has_bands else (None, None)
     rows = keys.pack(
         keys.doc_numbers(spec["number"], table.column("row").to_numpy()),
-        ids=_chunk(table, "id"),
-        urls=_chunk(table, "url_key") if _step(spec, "url") else None,
-        texts=_chunk(table, "text_key") if _step(spec, "exact") else None,
+        ids=table.column("id"),
+        urls=table.column("url_key") if _step(spec, "url") else None,
+        texts=table.column("text_key") if _step(spec, "exact") else None,
         bands=bands,
         shingled=shingled,
     )
@@ -214,7 +214,7 @@ def _decide(members: pa.Table, dedup: dict[str, Any] | None) -> pa.Table:
         near = None if dedup["minhash"] == "none" else dedup["minhash"]["threshold"]
         policy = CascadePolicy(url=dedup["url"], exact=dedup["exact"], near=near)
     members = members.sort_by("doc")
-    resolved = cascade.resolve(members, policy).sort_by("doc")
+    resolved = cascade.resolve(members, policy)
     ids = np.array([value.hex() for value in members.column("id").to_pylist()], dtype="U32")
     docs = members.column("doc").to_numpy()
     _, inverse = np.unique(members.column("component").to_numpy(), return_inverse=True)
@@ -287,11 +287,6 @@ def _count(column: pa.ChunkedArray) -> dict[str, int]:
 
 def _step(spec: dict[str, Any], name: str) -> bool:
     return spec["dedup"] is not None and spec["dedup"][name] not in ("none", False)
-
-
-def _chunk(table: pa.Table, name: str) -> pa.Array:
-    column = table.column(name)
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
 def _bands(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:

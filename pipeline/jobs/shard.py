@@ -14,6 +14,7 @@ from corpusmill.pipeline.jobs.survivors import read_survivors
 from corpusmill.pipeline.jobs.tokenizer import TOKENIZER
 from corpusmill.pipeline.packing import pack
 from corpusmill.schemas.files import Files
+from corpusmill.schemas.manifest import totals_by
 from corpusmill.schemas.tables import SHARD, token_type
 from corpusmill.schemas.tokens import from_json
 
@@ -107,8 +108,8 @@ class Shard:
                 {"rows": part.num_rows, "tokens": pc.sum(part.column("n_tokens")).as_py()}
                 for part in (rows.slice(i, _ROW_GROUP) for i in range(0, rows.num_rows, _ROW_GROUP))
             ],
-            "languages": _totals(rows, "language"),
-            "sources": _totals(rows, "source"),
+            "languages": totals_by(rows, "language"),
+            "sources": totals_by(rows, "source"),
             "id_sum": id_sum(rows.column("id")),
         }
         counts = {
@@ -135,11 +136,3 @@ class Shard:
         columns = [name for name in SHARD.columns.names if name not in derived]
         for unit, groups in spec["pieces"]:
             yield read_survivors(files, unit, groups, spec["split"], spec["splits"], [*columns, "text"], spec["signal"])
-
-
-def _totals(rows: pa.Table, column: str) -> dict[str, dict[str, int]]:
-    grouped = rows.group_by(column).aggregate([("id", "count"), ("n_tokens", "sum"), ("n_bytes", "sum")])
-    return {
-        item[column]: {"rows": item["id_count"], "tokens": item["n_tokens_sum"], "text_bytes": item["n_bytes_sum"]}
-        for item in grouped.sort_by(column).to_pylist()
-    }
