@@ -1,48 +1,19 @@
-"""From a YAML file to a checked `Recipe`: extends, environment variables, --set, and errors that help."""
+"""From a YAML file to a checked `Recipe`."""
 
-import difflib
 import glob
-import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
-
+from corpusmill.schemas.config_file import ConfigKind
 from corpusmill.schemas.errors import RecipeError
 from corpusmill.schemas.recipe import Recipe
 
-__all__ = ["load_recipe", "nearest"]
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}")
-_EXCLUSIVE: dict[tuple[str, ...], str] = {("tokenizer", "path"): "train", ("tokenizer", "train"): "path"}
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """A hint for a misspelt name: `did you mean 'gopher'?`, or the list of what there is."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without its trap: of a key that stands twice the last one wins silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a mapping; raises YAMLError for a repeated key."""
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"the key {key!r} stands twice in one mapping, line {node.start_mark.line + 1}")
-        return super().construct_mapping(node, deep=deep)
+__all__ = ["load_recipe"]
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read, merge and check a recipe.
-
-    Relative input paths start at the folder of the file that names them; those given by an override start at
-    the working directory. `${NAME}` and `${NAME:-default}` are taken from the environment.
+    """Read, merge and check a recipe (see `ConfigKind.load`).
 
     Args:
         path: the YAML file.
@@ -51,96 +22,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: naming the field, its value, what is wrong and what to write.
     """
-    data = _read(Path(path), ())
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise RecipeError(f"--set {override!r}: expected key=value, such as --set dedup.minhash.threshold=0.8")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"--set {override!r}: the value is not YAML: {error}") from error
-        if text == "":
-            raise RecipeError(f"--set {override!r}: the value is empty; write {key}=none to switch something off")
-        _assign(data, key.split("."), value, override)
-    _anchor(data, Path.cwd())
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        raise RecipeError(_explain(error, str(path))) from error
-
-
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    path = path.resolve()
-    if path in seen:
-        raise RecipeError(f"{path}: extends itself through {' -> '.join(str(p) for p in seen)}")
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        raise RecipeError(f"no recipe at {path}; ready ones are in the folder recipes/") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise RecipeError(f"{path} holds {type(data).__name__}, not fields such as `sources:`")
-    data = {key: _expand(value, str(path), str(key)) for key, value in data.items()}
-    _anchor(data, path.parent)
-    base = data.pop("extends", None)
-    if base is None:
-        return data
-    if not isinstance(base, str):
-        raise RecipeError(f"{path}: extends: {base!r} is not the path of a recipe")
-    return _merge(_read(path.parent / base, (*seen, path)), data, ())
-
-
-def _expand(value: Any, where: str, field: str) -> Any:
-    if isinstance(value, dict):
-        return {key: _expand(item, where, f"{field}.{key}".lstrip(".")) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item, where, f"{field}.{i}") for i, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def lookup(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1], match[2])
-        if found is None:
-            raise RecipeError(
-                f"{where}: {field}: {value!r} needs the environment variable {match[1]}; "
-                f"set it, or write ${{{match[1]}:-default}}"
-            )
-        return found
-
-    return _VARIABLE.sub(lookup, value)
-
-
-def _merge(base: dict[str, Any], top: Mapping[str, Any], at: tuple[str, ...]) -> dict[str, Any]:
-    """`top` over `base`: mappings merge, everything else (lists too) is replaced."""
-    merged = dict(base)
-    for key, value in top.items():
-        merged.pop(_EXCLUSIVE.get((*at, str(key)), ""), None)
-        old = merged.get(key)
-        merged[key] = _merge(old, value, (*at, key)) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _assign(data: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
-    node: Any = data
-    for i, key in enumerate(keys):
-        last = i == len(keys) - 1
-        if isinstance(node, list):
-            if not key.isdigit() or int(key) >= len(node):
-                raise RecipeError(f"--set {override!r}: {'.'.join(keys[:i])} has {len(node)} entries, no {key!r}")
-            index: Any = int(key)
-        else:
-            index = key
-            node.pop(_EXCLUSIVE.get(tuple(keys[: i + 1]), ""), None)
-        if last:
-            node[index] = value
-            return
-        if not isinstance(node[index] if isinstance(node, list) else node.get(index), dict | list):
-            node[index] = {}
-        node = node[index]
+    return _RECIPE.load(path, overrides)
 
 
 def _anchor(data: dict[str, Any], folder: Path) -> None:
@@ -164,43 +46,12 @@ def _anchor(data: dict[str, Any], folder: Path) -> None:
             data[section][field] = absolute(data[section][field])
 
 
-def _explain(error: ValidationError, where: str) -> str:
-    # Pydantic adds the tried branch of a union (`Dedup`, `list[str]`, `literal['any']`) to the path; users wrote none.
-    problems = [
-        (tuple(part for part in problem["loc"] if isinstance(part, int) or re.fullmatch(r"[a-z_]\w*", part)), problem)
-        for problem in error.errors()
-    ]
-    lines = []
-    for loc, problem in problems:
-        if problem["type"] == "literal_error" and any(len(o) > len(loc) and o[: len(loc)] == loc for o, _ in problems):
-            continue  # the other branch of the union failed deeper down: that is the message that helps
-        field = ".".join(map(str, loc)) or "recipe"
-        given = repr(problem["input"])
-        given = given if len(given) <= 80 else given[:77] + "..."
-        if problem["type"] == "extra_forbidden":
-            known = _fields_at(Recipe, loc[:-1])
-            lines.append(f"{field}: there is no such field; {nearest(str(loc[-1]), known)}")
-        elif problem["type"] == "missing":
-            lines.append(f"{field}: is missing")
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{field}: {given}: {message}")
-    return f"{where}:\n  " + "\n  ".join(dict.fromkeys(lines))
-
-
-def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """Field names that the recipe has at a path."""
-    for part in loc:
-        if isinstance(part, int) or part not in model.model_fields:
-            continue
-        models = _models_in(model.model_fields[part].annotation)
-        if not models:
-            return []
-        model = models[0]
-    return list(model.model_fields)
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for part in getattr(annotation, "__args__", ()) for found in _models_in(part)]
+_RECIPE = ConfigKind(
+    model=Recipe,
+    noun="recipe",
+    error=RecipeError,
+    ready="ready ones are in the folder recipes/",
+    example="dedup.minhash.threshold=0.8",
+    exclusive={("tokenizer", "path"): "train", ("tokenizer", "train"): "path"},
+    anchor=_anchor,
+)

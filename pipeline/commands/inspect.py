@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from corpusmill.pipeline.commands.common import call, out
+from corpusmill.schemas.console import call, out
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

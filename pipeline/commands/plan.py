@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from corpusmill.pipeline.commands.common import call, human_bytes, out
+from corpusmill.schemas.console import call, human_bytes, out
 from corpusmill.schemas.recipe_file import load_recipe
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from corpusmill.pipeline.commands.common import call, out, say
+from corpusmill.schemas.console import call, out, say
 from corpusmill.schemas.recipe_file import load_recipe
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

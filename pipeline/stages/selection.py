@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 from corpusmill.pipeline.stages import rules as quality_rules
 from corpusmill.pipeline.stages.quality import SCHEMA
 from corpusmill.pipeline.stages.rules import Rule
+from corpusmill.schemas.config_file import nearest
 from corpusmill.schemas.errors import RecipeError
 from corpusmill.schemas.parquet import one_batch
 from corpusmill.schemas.recipe import Language, Quality, Recipe
-from corpusmill.schemas.recipe_file import nearest
 from corpusmill.schemas.tables import VERDICT
 
 __all__ = ["Selection", "check_rules", "describe", "resolve_rules", "select"]

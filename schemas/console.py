@@ -1,4 +1,4 @@
-"""What the commands share: consoles, errors, exit codes."""
+"""What the commands of both halves share: consoles, errors, exit codes."""
 
 import sys
 from collections.abc import Sequence
