@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
-from corpusmill.pipeline import lease
+from corpusmill.schemas import lease
 from corpusmill.schemas.errors import UsageError
 from corpusmill.schemas.files import Files
 from corpusmill.schemas.manifest import Manifest, totals_by

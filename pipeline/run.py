@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from corpusmill.pipeline import graph, lease
+from corpusmill.pipeline import graph
 from corpusmill.pipeline.jobs import JOBS
 from corpusmill.pipeline.jobs.base import Job, RunState, Task, UnitJob, timing_name
 from corpusmill.pipeline.jobs.extract import Extract
@@ -24,6 +24,7 @@ from corpusmill.pipeline.runners import BeamRunner, check_runner, local_workers,
 from corpusmill.pipeline.stages.language import LanguageSettings, identify
 from corpusmill.pipeline.stages.selection import check_rules
 from corpusmill.pipeline.work import LAST_ATTEMPT, attempts, failure, run_quarantine
+from corpusmill.schemas import lease
 from corpusmill.schemas.commits import Commit, commit_name, read_commit
 from corpusmill.schemas.errors import RecipeError, UsageError, WorkerError
 from corpusmill.schemas.files import Files

@@ -162,7 +162,7 @@ def test_books_that_do_not_balance_fail_the_run(
 
 
 def test_a_folder_that_is_held_is_refused(recipe: dict[str, Any], tmp_path: Path) -> None:
-    from corpusmill.pipeline import lease
+    from corpusmill.schemas import lease
 
     with lease.hold(Files(tmp_path / "run"), print), pytest.raises(LeaseError):
         run(Recipe.model_validate(recipe), str(tmp_path / "run"))

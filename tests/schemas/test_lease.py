@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from corpusmill.pipeline import lease
+from corpusmill.schemas import lease
 from corpusmill.schemas.errors import LeaseError
 from corpusmill.schemas.files import Files
 
@@ -32,7 +32,7 @@ def test_a_folder_that_is_held_is_refused_and_free_afterwards(tmp_path: Path) ->
 
 def test_a_live_process_of_this_host_holds_its_folder(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from corpusmill.pipeline import lease; from corpusmill.schemas.files import Files\n"
+        "import sys, time; from corpusmill.schemas import lease; from corpusmill.schemas.files import Files\n"
         "with lease.hold(Files(sys.argv[1]), print):\n    print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
