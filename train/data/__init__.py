@@ -1,0 +1,1 @@
+"""A dataset folder as an endless, exactly ordered stream of token windows."""
