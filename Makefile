@@ -4,6 +4,10 @@ PYTHON ?= python3
 VENV ?= .venv
 # Processes that `make test` runs tests in.
 JOBS ?= 2
+# PyTorch, and the index that has builds for this machine's hardware. For a GPU:
+#   make setup TORCH_INDEX=https://download.pytorch.org/whl/cu130
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 BIN := $(VENV)/bin
 PACKAGES := cli pipeline schemas train
@@ -17,18 +21,22 @@ NEEDED_MB := 2000
 
 ## help      this list
 help:
-	@echo "make TARGET [PYTHON=python3.12] [VENV=.venv] [JOBS=2]"
+	@echo "make TARGET [PYTHON=python3.12] [VENV=.venv] [JOBS=2] [TORCH=torch==2.13.0] [TORCH_INDEX=URL]"
 	@sed -n 's/^## /  /p' $(MAKEFILE_LIST)
 
 ## setup     an environment in .venv with all that the other targets need
 setup: $(VENV)/ready
 
-## demo      a recipe from raw dumps to a dataset, on the data of recipes/demo
+## demo      from raw dumps to a dataset, a trained model and its text, on the data of recipes/demo
 demo: setup
-	@start=$$(date +%s) && \
+	@start=$$(date +%s) && rm -rf demo-run/model && \
 	$(BIN)/corpusmill run recipes/demo.yaml --out demo-run && \
-	$(BIN)/corpusmill inspect demo-run/dataset --samples 3 && \
-	echo "demo: $$(($$(date +%s) - start)) seconds; the dataset is demo-run/dataset"
+	$(BIN)/corpusmill inspect demo-run/dataset --samples 1 && \
+	$(BIN)/corpusmill train --config recipes/train/demo.yaml --data demo-run/dataset --out demo-run/model && \
+	$(BIN)/corpusmill generate --checkpoint demo-run/model --max-new-tokens 60 \
+		"The administrator of the system" "In the nineteenth century, the" "在安装过程中，" "如果您需要使用" && \
+	echo && \
+	echo "demo: $$(($$(date +%s) - start)) seconds; the dataset is demo-run/dataset, the model demo-run/model"
 
 ## test      the tests, without the slow ones
 test: setup
@@ -53,14 +61,20 @@ clean:
 	rm -rf demo-run build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find $(PACKAGES) tests bench recipes -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# `ready` marks an environment that is complete, `unfinished` one of ours that is not: an interrupted setup starts
+# PyTorch goes first and alone, so that the packages after it keep its build; a machine that does not reach the index
+# goes on with what its registry has. `ready` marks an environment that is complete, `unfinished` one of ours that is not: an interrupted setup starts
 # anew. Any other environment is used as it is, and a folder that is none is left alone.
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { \
 		echo "setup: needs Python 3.11 or newer, and '$(PYTHON)' is not: make setup PYTHON=python3.12"; exit 1; }
 	@if [ -e $(VENV)/unfinished ] || ! $(BIN)/python -m pip -V > /dev/null 2>&1; then $(MAKE) -s $(VENV)/unfinished; fi
-	@echo "setup: fetching up to $(DOWNLOAD_MB) MB of packages (Beam, Arrow, the tools of the tests; no torch yet)"
+	@echo "setup: fetching up to $(DOWNLOAD_MB) MB of packages (Beam, Arrow, PyTorch, the tools of the tests)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --timeout 5 --retries 1 \
+		--extra-index-url $(TORCH_INDEX) '$(TORCH)'
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]'
+	@case $(TORCH_INDEX) in */cpu) $(BIN)/python -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' || { \
+		echo "setup: a CUDA build of PyTorch came in, for $(TORCH_INDEX) was not reached: try again with it in reach,"; \
+		echo "or ask for CUDA: make setup TORCH_INDEX=https://download.pytorch.org/whl/cu130"; exit 1; };; esac
 	@mkdir -p .types/corpusmill
 	@for package in $(PACKAGES); do ln -sfn ../../$$package .types/corpusmill/$$package || exit 1; done
 	@rm -f $(VENV)/unfinished

@@ -11,6 +11,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "plan": ("corpusmill.pipeline.commands.plan", "pipeline", "show what a run would read, without doing it"),
     "status": ("corpusmill.pipeline.commands.status", "pipeline", "show how far a run is"),
     "inspect": ("corpusmill.pipeline.commands.inspect", "pipeline", "statistics of a dataset, a run or one shard"),
+    "train": ("corpusmill.train.commands.train", "train", "train a model on dataset folders; `train plot` draws runs"),
+    "eval": ("corpusmill.train.commands.evaluate", "train", "bits per byte, perplexity, accuracy of a model"),
+    "generate": ("corpusmill.train.commands.generate", "train", "continue texts with a model"),
+    "export": ("corpusmill.train.commands.export", "train", "write a model folder that loads with transformers"),
 }
 """By name: module with `app` (a typer app), the extra that brings what it needs, and one line of help."""
 
@@ -19,6 +23,8 @@ start here:
   corpusmill plan recipes/demo.yaml
   corpusmill run recipes/demo.yaml --out runs/demo
   corpusmill inspect runs/demo/dataset
+  corpusmill train --data runs/demo/dataset --out runs/nano --config recipes/train/demo.yaml
+  corpusmill generate --checkpoint runs/nano "The system"
 
 Each command explains itself: corpusmill run --help"""
 

@@ -112,7 +112,7 @@ class TokenDataset:
         files = _open_files(location)
         manifest = _read_manifest(files)
         tokenizer_json = _read_tokenizer(files, manifest)
-        splits = list(dict.fromkeys(shard.split for shard in manifest.shards if shard.rows))
+        splits = list(dict.fromkeys(shard.split for shard in manifest.shards))
         if split not in splits:
             raise UsageError(f"{files.root} has no split {split!r}; it has: {', '.join(splits) or 'none'}")
         stream = Stream(manifest, split)
@@ -200,18 +200,22 @@ def _open_files(location: str) -> Files:
 
 
 def _read_manifest(files: Files) -> Manifest:
-    where, data = files.url(_MANIFEST), files.read_or_none(_MANIFEST)
-    if data is None:
+    where = files.url(_MANIFEST)
+    try:
+        data = files.read_bytes(_MANIFEST)
+    except (FileNotFoundError, NotADirectoryError) as error:
         run = files.exists(f"dataset/{_MANIFEST}")
         raise UsageError(
             f"{files.root} has no {_MANIFEST}: "
             + (f"it is a run folder, its dataset folder is {files.url('dataset')}" if run else _NO_MANIFEST)
-        )
+        ) from error
     try:
         manifest = Manifest.from_json(data, where)
     except ValueError as error:  # not JSON, or other fields
         reason = ", ".join(line.strip() for line in str(error).splitlines()[:3])
-        raise SchemaError(f"{where} is not a manifest of corpusmill: {reason}; copy the dataset folder again") from error
+        raise SchemaError(
+            f"{where} is not a manifest of corpusmill: {reason}; copy the dataset folder again"
+        ) from error
     found = dataset_fingerprint(manifest.tokenizer.sha256, manifest.shards)
     if found != manifest.fingerprint:
         raise SchemaError(

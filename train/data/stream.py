@@ -87,8 +87,7 @@ class Stream:
         Raises:
             SchemaError: the ids are not as many as the manifest says, or one is <eos> or outside the vocabulary.
         """
-        offsets = np.asarray(ids.offsets)
-        tokens = np.asarray(ids.values)[offsets[0] : offsets[-1]]
+        tokens = np.asarray(ids.values)
         where = f"row group {group.number} of {group.shard.name}"
         if len(tokens) != group.n_tokens or tokens.dtype != self.dtype:
             raise SchemaError(
@@ -100,7 +99,7 @@ class Stream:
                 f"{where} holds a token id that no text can have: {self.eos} (<eos>), or {self._vocab_size} (the "
                 "vocabulary) and above; run the pipeline again"
             )
-        return np.insert(tokens, offsets[:-1] - offsets[0], self.eos)
+        return np.insert(tokens, np.asarray(ids.offsets)[:-1], self.eos)
 
 
 def check_shards(files: Files, shards: Sequence[Shard], manifest: Manifest) -> None:

@@ -19,6 +19,8 @@ from corpusmill.train.data.stream import Stream
 
 __all__ = ["Tombstones", "read_tombstones"]
 
+_ANOTHER = "the tombstones belong to another dataset: take that file out of the manifest"
+
 
 @dataclass(frozen=True, slots=True)
 class Tombstones:
@@ -70,7 +72,7 @@ def read_tombstones(files: Files, manifest: Manifest, stream: Stream) -> Tombsto
             if found != forgotten:
                 raise SchemaError(
                     f"{files.url(name)} forgets row {row} of {group.shard.name} as document {forgotten}, but that row "
-                    f"is document {found}; the tombstone belongs to another dataset: take it out of the manifest"
+                    f"is document {found}; {_ANOTHER}"
                 )
         lengths = table["n_tokens"].to_numpy()
         ends = stream.starts[number] + np.cumsum(lengths + 1)
@@ -101,9 +103,12 @@ def _listed(files: Files, manifest: Manifest) -> dict[str, list[tuple[int, str, 
         ):
             if shard not in n_rows:
                 raise SchemaError(
-                    f"{where} forgets document {forgotten} of {shard}, a shard that the manifest does not list"
+                    f"{where} forgets document {forgotten} of {shard}, a shard that the manifest does not list; "
+                    f"{_ANOTHER}"
                 )
             if not 0 <= row < n_rows[shard]:
-                raise SchemaError(f"{where} forgets row {row} of {shard}, which has rows 0 to {n_rows[shard] - 1}")
+                raise SchemaError(
+                    f"{where} forgets row {row} of {shard}, which has rows 0 to {n_rows[shard] - 1}; {_ANOTHER}"
+                )
             listed.setdefault(shard, []).append((row, name, forgotten))
     return listed

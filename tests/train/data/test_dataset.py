@@ -92,6 +92,24 @@ def test_a_large_vocabulary_has_four_bytes_a_token(tmp_path: Path) -> None:
     assert [path.stat().st_size for path in (tmp_path / "cache").glob("*.tokens")] == [4 * dataset.n_stream]
 
 
+def test_the_manifest_names_the_token_before_each_document(tmp_path: Path) -> None:
+    manifest = write_dataset(tmp_path / "dataset", [Document("ab")])
+    before = open_dataset(tmp_path / "dataset").windows(np.array([0]), 3)
+    other = manifest.tokenizer.model_copy(update={"eos": "<bos>"})
+    write_manifest(tmp_path / "dataset", manifest.model_copy(update={"tokenizer": other}))
+    dataset = open_dataset(tmp_path / "dataset")
+    bos = manifest.tokenizer.special_ids["<bos>"]
+    assert (dataset.eos_token, dataset.eos) == ("<bos>", bos)
+    assert dataset.windows(np.array([0]), 3).tolist() == np.where(before == EOS, bos, before).tolist()
+
+
+def test_a_tokenizer_without_pad_pads_with_eos(tmp_path: Path) -> None:
+    manifest = write_dataset(tmp_path / "dataset", [Document("ab")])
+    other = manifest.tokenizer.model_copy(update={"special_ids": {"<eos>": EOS}})
+    write_manifest(tmp_path / "dataset", manifest.model_copy(update={"tokenizer": other}))
+    assert open_dataset(tmp_path / "dataset").pad == EOS
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     texts=st.lists(st.text("ab", max_size=9), min_size=1, max_size=9),
@@ -172,6 +190,10 @@ def refused(error: type[CorpusmillError], folder: Path | str, *words: str, **opt
 
 def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
     refused(UsageError, tmp_path / "nothing", "nothing has no manifest.json", "dataset/", "corpusmill run")
+
+
+def test_a_file_is_no_folder(folder: Path) -> None:
+    refused(UsageError, folder / "manifest.json", "has no manifest.json")
 
 
 def test_a_run_folder_is_not_its_dataset_folder(folder: Path) -> None:

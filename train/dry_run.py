@@ -1,0 +1,128 @@
+"""`corpusmill train --dry-run`: what a run would be, before it is begun."""
+
+import time
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from corpusmill.schemas.console import human_bytes
+from corpusmill.train.config import TrainConfig
+from corpusmill.train.distributed import Processes, processes
+from corpusmill.train.hardware import describe_device, peak_flops, pick_device, pick_precision, set_threads
+from corpusmill.train.model.config import PRESETS, preset
+from corpusmill.train.model.decoder import Decoder, init_weights
+from corpusmill.train.setup import Setup, first_plan, open_setup
+from corpusmill.train.trainer import Trainer
+
+__all__ = ["dry_run"]
+
+_TIMED_STEPS = 5
+
+
+def dry_run(config: TrainConfig, console: Console) -> None:
+    """Print the models one could train, and what this run would read and take.
+
+    The time left is that of five steps, timed after a first one that warms up; their weights are thrown away.
+
+    Args:
+        config: of the run.
+        console: where to.
+
+    Raises:
+        UsageError, SchemaError, CorpusmillError: what the run itself would fail with at its beginning.
+    """
+    set_threads(config.threads)
+    device = pick_device(config.device)
+    precision = pick_precision(config.precision, device)
+    setup = open_setup(config)
+    console.print(_models(setup, 2 if precision == "bf16" else 4))
+    console.print()
+    console.print(_data(setup))
+    with processes(device) as group:
+        decoder = Decoder(setup.model)
+        init_weights(decoder, config.seed)
+        trainer = Trainer(setup, first_plan(setup), decoder, group, precision=precision)
+        seconds = _time(trainer, group)
+        peak = peak_flops(device, precision) * group.world
+    tokens = config.optim.batch * setup.sequence_length
+    mfu = setup.model.flops_per_token(setup.sequence_length) * tokens / seconds / peak
+    console.print()
+    console.print(
+        f"{config.optim.steps:,} steps of {config.optim.batch} x {setup.sequence_length} = {tokens:,} tokens, in all "
+        f"{config.optim.steps * tokens:,}, {config.optim.steps * tokens / setup.model.n_parameters:.1f} a parameter"
+    )
+    console.print(
+        f"{precision} on {describe_device(device)}: {seconds:.3f} s a step, {tokens / seconds:,.0f} tokens/s, "
+        f"{mfu:.1%} of peak; the run takes {_duration(config.optim.steps * seconds)}"
+    )
+    if device.type == "cuda":
+        console.print(f"peak memory {human_bytes(torch.cuda.max_memory_allocated(device))}")
+
+
+def _models(setup: Setup, value_bytes: int) -> Table:
+    """All presets with this vocabulary, and the model at hand."""
+    config, n_rows = setup.config, setup.config.optim.micro_batch or setup.config.optim.batch
+    table = Table("model", "parameters", "layers", "width", "heads", "context", "weights", box=None)
+    for name in ("gradients", "optimizer", "activations", "memory in all"):
+        table.add_column(name)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    models = {name: preset(name, setup.model.vocab_size) for name in PRESETS} | {"this run": setup.model}
+    for name, model in models.items():
+        length = setup.sequence_length if name == "this run" else model.max_length
+        memory = model.training_bytes(n_rows, length, config.optim.name, value_bytes=value_bytes)
+        if name == "this run":
+            table.add_section()
+        table.add_row(
+            name,
+            f"{model.n_parameters:,}",
+            str(model.n_layers),
+            str(model.dim),
+            f"{model.n_heads}/{model.n_kv_heads}",
+            f"{length:,}",
+            *(human_bytes(part) for part in (memory.weights, memory.gradients, memory.optimizer, memory.activations)),
+            human_bytes(memory.total),
+        )
+    table.caption = (
+        f"memory of one device with {config.optim.name} and {n_rows} sequences at once; activations estimated"
+    )
+    return table
+
+
+def _data(setup: Setup) -> Table:
+    table = Table("dataset", "tokens", "windows", "weight", "samples", "epochs", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    config = setup.config
+    consumed = first_plan(setup).consumed(config.optim.steps * config.optim.batch)
+    for (name, dataset), weight in zip(setup.datasets.items(), setup.weights, strict=True):
+        n_windows = dataset.n_windows(setup.sequence_length)
+        table.add_row(
+            dataset.location,
+            f"{dataset.n_tokens:,}",
+            f"{n_windows:,}",
+            f"{weight / sum(setup.weights):.1%}",
+            f"{consumed[name]:,}",
+            f"{consumed[name] / n_windows:.2f}",
+        )
+    return table
+
+
+def _time(trainer: Trainer, group: Processes) -> float:
+    """Mean seconds of a step."""
+    started = 0.0
+    for rows in trainer.rows(1 + _TIMED_STEPS):
+        trainer.train_step(rows)  # ends with the gradient's norm on the CPU, so the device has done its work
+        if not started:
+            group.barrier()
+            started = time.perf_counter()
+    return (time.perf_counter() - started) / _TIMED_STEPS
+
+
+def _duration(seconds: float) -> str:
+    days, seconds = divmod(round(seconds), 86_400)
+    hours, minutes = seconds // 3600, seconds % 3600 // 60
+    if days:
+        return f"{days} days {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"

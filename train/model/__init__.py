@@ -1,0 +1,1 @@
+"""The decoder: its sizes, its layers, and its folder on disk."""

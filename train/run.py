@@ -1,0 +1,169 @@
+"""A whole run: steps, what is measured on the way, what is told, and the checkpoints that stay."""
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from corpusmill.schemas import tokens
+from corpusmill.schemas.files import Files
+from corpusmill.train import checkpoint
+from corpusmill.train.card import model_card
+from corpusmill.train.checkpoint import DatasetUse, State
+from corpusmill.train.data.dataset import TokenDataset
+from corpusmill.train.evaluation import Evaluation
+from corpusmill.train.generation import LanguageModel, generate
+from corpusmill.train.model.folder import write_model
+from corpusmill.train.monitor import Monitor
+from corpusmill.train.scoring import score
+from corpusmill.train.trainer import Trainer
+
+__all__ = ["Outcome", "Run"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        step: steps that are done.
+        signal: number of the one that stopped it early; 0: none.
+        evaluation: of the last step; None where there was nothing to score.
+    """
+
+    step: int
+    signal: int
+    evaluation: Evaluation | None
+
+
+class Run:
+    """A trainer with its folder and its watchers."""
+
+    def __init__(self, trainer: Trainer, files: Files, monitor: Monitor, held_out: Sequence[TokenDataset]) -> None:
+        """Put the parts together.
+
+        Args:
+            trainer: at the step from which it goes on.
+            files: the run folder.
+            monitor: told of every step.
+            held_out: the datasets at the split that is scored; may be empty.
+        """
+        self._trainer, self._files, self._monitor, self._held_out = trainer, files, monitor, held_out
+        self._signal = 0
+
+    def train(self) -> Outcome:
+        """Train to the last step, to `stop_at`, or until a signal; the last step is measured and kept."""
+        trainer, config = self._trainer, self._trainer.setup.config
+        last = min(config.stop_at or config.optim.steps, config.optim.steps)
+        evaluation = None
+        with self._signals():
+            ended = time.perf_counter()
+            for rows in trainer.rows(last):
+                awaited, began = ended, time.perf_counter()
+                result = trainer.train_step(rows, stop=self._signal > 0)
+                ended = time.perf_counter()
+                stops = result.asked_to_stop or trainer.step == last
+                measures = stops or bool(config.eval.every and trainer.step % config.eval.every == 0)
+                if measures:
+                    evaluation = self._evaluate(None if stops else config.eval.max_documents)
+                self._monitor.step(
+                    trainer.step,
+                    loss=result.loss,
+                    lr=result.lr,
+                    grad_norm=result.grad_norm,
+                    tokens=trainer.n_tokens,
+                    step_tokens=result.n_targets,
+                    seconds=ended - awaited,
+                    data_seconds=began - awaited,
+                    evaluation=evaluation if measures else None,
+                    samples=self._samples() if measures else (),
+                )
+                if stops or trainer.step % config.checkpoint.every == 0:
+                    self._save(evaluation if measures else None)
+                if stops:
+                    break
+                ended = time.perf_counter()
+        return Outcome(step=trainer.step, signal=self._signal, evaluation=evaluation)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the run after the step in hand; a second Ctrl-C ends it at once."""
+
+        def note(number: int, _: object) -> None:
+            if self._signal == number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._signal = number
+
+        old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    def _evaluate(self, max_documents: int | None) -> Evaluation | None:
+        if not self._held_out:
+            return None
+        trainer = self._trainer
+        return score(
+            trainer.decoder,
+            self._held_out,
+            sequence_length=trainer.setup.sequence_length,
+            precision=trainer.precision,
+            processes=trainer.processes,
+            max_documents=max_documents,
+        )
+
+    def _samples(self) -> list[tuple[str, str]]:
+        trainer = self._trainer
+        settings = trainer.setup.config.eval
+        if not settings.prompts or not trainer.processes.is_main:
+            return []
+        first = trainer.setup.first
+        model = LanguageModel(
+            model=trainer.decoder,
+            tokenizer=tokens.from_json(first.tokenizer_json),
+            eos=first.eos,
+            pad=first.pad,
+            context=trainer.setup.sequence_length,
+        )
+        texts = generate(
+            model,
+            settings.prompts,
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+        )
+        return list(zip(settings.prompts, texts, strict=True))
+
+    def _save(self, evaluation: Evaluation | None) -> None:
+        """Commit a checkpoint: the main process writes, all wait."""
+        trainer, setup = self._trainer, self._trainer.setup
+        if trainer.processes.is_main:
+            checkpoint.discard(self._files, trainer.step)
+            state = State(
+                step=trainer.step,
+                plan=trainer.plan,
+                config=setup.config,
+                precision=trainer.precision,
+                datasets=tuple(
+                    DatasetUse(path=dataset.location, fingerprint=name) for name, dataset in setup.datasets.items()
+                ),
+                tokenizer_sha256=setup.first.manifest.tokenizer.sha256,
+                n_tokens=trainer.n_tokens,
+                libraries=checkpoint.current_libraries(),
+            )
+            model = write_model(
+                self._files,
+                checkpoint.model_folder(trainer.step),
+                trainer.decoder,
+                setup.first.tokenizer_json,
+                eos=setup.first.manifest.tokenizer.eos,
+                card=model_card(setup, state, evaluation),
+            )
+            checkpoint.save(self._files, state, model, trainer.optimizers.state_tensors())
+            checkpoint.prune(
+                self._files, keep=setup.config.checkpoint.keep, keep_every=setup.config.checkpoint.keep_every
+            )
+        trainer.processes.barrier()
