@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 from corpusmill.cli.main import COMMANDS
 from tests.corpus import small_corpus
+from tests.train.corpus import small_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("cli", "pipeline", "schemas", "train")
@@ -60,7 +61,7 @@ def python(code: str, *arguments: str) -> str:
 
 
 WITHOUT = """
-import json, sys
+import importlib.util, json, sys
 
 class Missing:
     # Modules that are not there: their import fails in the file that asks for them, which the error names.
@@ -72,6 +73,9 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Missing)
+
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name.partition(".")[0] in Missing.names else find(name, *rest)
 """
 """Makes the modules named in the first argument fail to import, as where they are not installed."""
 
@@ -237,12 +241,12 @@ def foreign_modules(*extras: str) -> list[str]:
     """What is importable here and not after `pip install corpusmill[extras]`."""
     allowed = distributions(declared(*extras)) | {"corpusmill"}
     owned = {name: {canonicalize_name(owner) for owner in owners} for name, owners in packages_distributions().items()}
-    return [*(name for name, owners in owned.items() if not owners & allowed), "torch"]
+    return [name for name, owners in owned.items() if not owners & allowed]
 
 
 def test_the_base_installation_reads_recipes_and_explains_itself(tmp_path: Path) -> None:
     foreign = foreign_modules()
-    assert {"apache_beam", "numpy", "tokenizers"} <= set(foreign)
+    assert {"apache_beam", "numpy", "tokenizers", "torch"} <= set(foreign)
     code = """
 import importlib
 from corpusmill.cli.main import main
@@ -274,7 +278,7 @@ assert main(["run", sys.argv[2], "--out", sys.argv[3]]) == 1
 
 def test_a_run_needs_only_what_the_extra_pipeline_brings(tmp_path: Path) -> None:
     foreign = foreign_modules("pipeline")
-    assert {"datasets", "duckdb", "pandas", "pytest"} <= set(foreign), "the environment of the tests has more"
+    assert {"datasets", "duckdb", "pandas", "pytest", "torch"} <= set(foreign), "the environment of the tests has more"
     code = """
 from corpusmill.pipeline.run import run
 from corpusmill.schemas.recipe import Recipe
@@ -283,6 +287,20 @@ run(Recipe.model_validate(json.loads(sys.argv[2])), sys.argv[3])
     fields = small_corpus(tmp_path / "corpus")
     python(WITHOUT + code, json.dumps(foreign), json.dumps(fields), str(tmp_path / "run"))
     assert json.loads((tmp_path / "run/dataset/manifest.json").read_text())["shards"]
+
+
+def test_training_needs_only_what_the_extra_train_brings(tmp_path: Path) -> None:
+    foreign = foreign_modules("train")
+    assert {"apache_beam", "numba", "transformers", "datasets", "pytest"} <= set(foreign)
+    code = """
+from corpusmill.train.__main__ import main
+assert main(sys.argv[2:]) == 0
+"""
+    small_dataset(tmp_path / "dataset")
+    arguments = ["--data", str(tmp_path / "dataset"), "--out", str(tmp_path / "run"), "--set", "optim.steps=2"]
+    sizes = ["model.preset=nano", "model.dim=32", f"data.cache={tmp_path / 'cache'}"]
+    python(WITHOUT + code, json.dumps(foreign), *arguments, *(word for size in sizes for word in ("--set", size)))
+    assert (tmp_path / "run/step-2/model/model.safetensors").is_file()
 
 
 # --- the images

@@ -295,11 +295,10 @@ def _anchor(data: dict[str, Any], folder: Path) -> None:
     field(data_section, "cache")
     field(data.get("model"), "path")
     datasets = data_section.get("datasets") if isinstance(data_section, dict) else None
-    for i, choice in enumerate(datasets if isinstance(datasets, list) else []):
-        if isinstance(choice, dict):
+    if isinstance(datasets, list):
+        for choice in datasets:
             field(choice, "path")
-        elif isinstance(choice, str):
-            datasets[i] = absolute(choice)
+        datasets[:] = [absolute(choice) for choice in datasets]
 
 
 _CONFIG = ConfigKind(

@@ -60,8 +60,10 @@ def open_setup(config: TrainConfig, progress: Callable[[int, int], None] | None 
             progress=progress,
         )
         if dataset.fingerprint in datasets:
-            first = datasets[dataset.fingerprint].location
-            raise UsageError(f"--data {choice.path} is the dataset {first} again: name it once, with its whole weight")
+            raise UsageError(
+                f"--data {choice.path} is the dataset {datasets[dataset.fingerprint].location} again: name it once, "
+                "with its whole weight"
+            )
         datasets[dataset.fingerprint] = dataset
     opened = list(datasets.values())
     first = opened[0]

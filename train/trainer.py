@@ -163,7 +163,7 @@ class Trainer:
             with self._model.no_sync() if waits else nullcontext():  # type: ignore[operator]
                 loss = self._nats(part)
                 # DDP takes the mean of the gradients over processes
-                (loss * (self.processes.world / max(n_targets, 1))).backward()
+                (loss * (self.processes.world / max(n_targets, 1))).backward()  # type: ignore[no-untyped-call]
             nats += loss.detach()
         total = self.processes.sum(float(nats))[0] / max(n_targets, 1)
         clip = self.setup.config.optim.clip or math.inf

@@ -37,7 +37,7 @@ def test_the_help_shows_every_command_and_where_to_start(capsys: pytest.CaptureF
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_teaches_by_example(capsys: pytest.CaptureFixture[str], name: str) -> None:
     assert main([name, "--help"]) == 0
-    assert f"corpusmill {name} r" in capsys.readouterr().out
+    assert f"\n  corpusmill {name} " in capsys.readouterr().out
 
 
 def test_a_misspelt_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,7 @@ class Stream:
         np.cumsum([group.n_rows + group.n_tokens for group in self.groups], out=self.starts[1:])
         self.length = int(self.starts[-1]) + 1
         self.eos = manifest.tokenizer.special_ids[manifest.tokenizer.eos]
-        self.dtype = np.dtype(token_type(manifest.tokenizer.vocab_size).to_pandas_dtype())
+        self.dtype = np.dtype(str(token_type(manifest.tokenizer.vocab_size)))
         self._vocab_size = manifest.tokenizer.vocab_size
 
     def group_at(self, position: NDArray[np.int64] | int) -> NDArray[np.int64]:

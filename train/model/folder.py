@@ -1,37 +1,36 @@
-"""The `model/` folder: weights, sizes and tokenizer as Hugging Face's Llama classes read them.
+"""A model's folder in the layout of Hugging Face's LlamaForCausalLM, written and read without transformers.
 
-It is written without transformers: parameters have the names and shapes of LlamaForCausalLM already. Read is any
-folder of that class, single or sharded; what the decoder cannot compute is refused by name.
+config.json, generation_config.json, model.safetensors, tokenizer.json, tokenizer_config.json, and README.md for the
+model card. Any Llama-class folder can be read; what the decoder does not compute is refused, never ignored.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
+from corpusmill.schemas import tokens
 from corpusmill.schemas.errors import SchemaError, UsageError
 from corpusmill.schemas.files import FileInfo, Files
-from corpusmill.schemas.tokens import from_json, special_ids
 from corpusmill.train.model.config import ModelConfig
 from corpusmill.train.model.decoder import Decoder
 
 __all__ = ["Dtype", "ModelFolder", "read_config", "read_model", "write_model", "write_tensors"]
 
 Dtype = Literal["fp32", "bf16"]
+"""Of saved weights."""
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_CONFIG, _WEIGHTS, _INDEX, _TOKENIZER = (
-    "config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "tokenizer.json",
-)
-_HEAD = "lm_head.weight"
+_READABLE = (torch.float32, torch.bfloat16, torch.float16)
+_WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,27 +38,33 @@ class ModelFolder:
     """What a model folder holds.
 
     Attributes:
-        decoder: the model, in fp32 on the CPU.
-        tokenizer_json: as it stands in the folder.
-        eos: id of the token that ends a document.
-        eos_token: its name.
+        decoder: with its weights, in fp32 on the CPU.
+        tokenizer_json: bytes of tokenizer.json.
+        eos_token: the token that ends documents.
+        eos: its id.
     """
 
     decoder: Decoder
     tokenizer_json: bytes
-    eos: int
     eos_token: str
+    eos: int
 
 
 def write_tensors(files: Files, name: str, tensors: Mapping[str, Tensor]) -> FileInfo:
-    """Publish tensors as a safetensors file."""
+    """Publish tensors as a safetensors file.
+
+    Args:
+        files: where.
+        name: of the file.
+        tensors: by name, on any device; no two may share memory.
+    """
     path = files.temporary_path()
     try:
-        contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        safetensors.torch.save_file(contiguous, path, metadata={"format": "pt"})
+        whole = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        safetensors.torch.save_file(whole, path, metadata={"format": "pt"})
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        info = FileInfo(name=name, sha256=digest, n_bytes=path.stat().st_size)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        info = FileInfo(name=name, sha256=sha256, n_bytes=path.stat().st_size)
         files.move_into_place(path, name)
     finally:
         path.unlink(missing_ok=True)
@@ -76,198 +81,232 @@ def write_model(
     card: str | None = None,
     dtype: Dtype = "fp32",
 ) -> list[FileInfo]:
-    """Write a model folder.
+    """Write a model folder; config.json comes last.
+
+    <eos> is written as the token that begins a text, too: each document follows one, and <bos> was never trained.
 
     Args:
-        files: what the folder lies in.
-        folder: its name; "" for `files` itself.
+        files: the root.
+        folder: below it; "" for the root itself.
         decoder: the model.
-        tokenizer_json: its tokenizer, published as it is.
-        eos: the token that precedes and ends a document. It stands for the beginning of a text, too: there is no
-            other token for that.
+        tokenizer_json: tokenizer.json, kept byte for byte.
+        eos: the token that ends documents and precedes each.
         card: README.md; None for none.
-        dtype: of the weights.
+        dtype: of the weights in the file.
 
     Returns:
-        What was published.
+        The files, in the order of writing.
     """
-    at = f"{folder}/" if folder else ""
-    special = special_ids(from_json(tokenizer_json))
-    ids = {"bos_token_id": special[eos], "eos_token_id": special[eos], "pad_token_id": special.get("<pad>")}
+    ids = tokens.special_ids(tokens.from_json(tokenizer_json))
+    if eos not in ids:
+        raise UsageError(f"{eos!r} is no special token of the tokenizer; it has {', '.join(ids)}")
+    pad = "<pad>" if "<pad>" in ids else eos
+    special = {"bos_token_id": ids[eos], "eos_token_id": ids[eos], "pad_token_id": ids[pad]}
     tokenizer_config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": decoder.config.max_length,
-        "clean_up_tokenization_spaces": False,
-        # as in training: no text produces a special id
-        "split_special_tokens": True,
         "bos_token": eos,
         "eos_token": eos,
-        **({"pad_token": "<pad>"} if "<pad>" in special else {}),
+        "pad_token": pad,
+        "clean_up_tokenization_spaces": False,
     }
-    texts = {
-        _CONFIG: _hf_config(decoder.config, dtype) | ids,
-        "generation_config.json": ids,
-        "tokenizer_config.json": tokenizer_config,
-    }
+    prefix = f"{folder}/" if folder else ""
     weights = {name: tensor.to(_DTYPES[dtype]) for name, tensor in decoder.state_dict().items()}
-    published = [
-        files.write_bytes(at + name, (json.dumps(data, indent=2) + "\n").encode()) for name, data in texts.items()
+    written = [] if card is None else [files.write_bytes(f"{prefix}README.md", card.encode())]
+    return [
+        *written,
+        files.write_bytes(f"{prefix}tokenizer.json", tokenizer_json),
+        files.write_bytes(f"{prefix}tokenizer_config.json", _json(tokenizer_config)),
+        files.write_bytes(f"{prefix}generation_config.json", _json(special)),
+        write_tensors(files, prefix + _WEIGHTS, weights),
+        files.write_bytes(f"{prefix}config.json", _json(_to_llama(decoder.config, dtype) | special)),
     ]
-    published.append(files.write_bytes(at + _TOKENIZER, tokenizer_json))
-    if card is not None:
-        published.append(files.write_bytes(at + "README.md", card.encode()))
-    published.append(write_tensors(files, at + _WEIGHTS, weights))
-    return published
-
-
-def _hf_config(config: ModelConfig, dtype: Dtype) -> dict[str, Any]:
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.dim,
-        "intermediate_size": config.ffn_dim,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "num_key_value_heads": config.n_kv_heads,
-        "head_dim": config.head_dim,
-        "hidden_act": "silu",
-        "max_position_embeddings": config.max_length,
-        "initializer_range": 0.02,
-        "rms_norm_eps": config.norm_eps,
-        "rope_theta": config.rope_theta,  # for transformers 4; 5 has the next one
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
-        "tie_word_embeddings": config.tied,
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "mlp_bias": False,
-        "dtype": str(_DTYPES[dtype]).removeprefix("torch."),
-        "use_cache": True,
-    }
 
 
 def read_config(location: str) -> ModelConfig:
-    """The sizes in a model folder.
+    """Sizes of the model in a folder.
 
     Args:
-        location: the folder, a local path or fsspec URL.
+        location: the folder, a local path or an fsspec URL.
 
     Raises:
-        UsageError: no model folder, or a model that the decoder cannot compute: what it has, and what it should.
+        UsageError: no model folder, or a model that is not computed here.
+        SchemaError: its config.json is not complete.
     """
-    files = Files(location)
-    data = files.read_or_none(_CONFIG)
-    if data is None:
-        raise UsageError(f"there is no {_CONFIG} in {location}; give a model folder as transformers writes it")
-    values: dict[str, Any] = json.loads(data)
-    for field, found, expected in _unknown(values):
-        raise UsageError(f"{location}: {field} is {found!r}, and only {expected} is computed here")
-    rope = values.get("rope_parameters") or {}
-    heads = values["num_attention_heads"]
-    try:
-        return ModelConfig(
-            vocab_size=values["vocab_size"],
-            dim=values["hidden_size"],
-            n_layers=values["num_hidden_layers"],
-            n_heads=heads,
-            n_kv_heads=values.get("num_key_value_heads") or heads,
-            ffn_dim=values["intermediate_size"],
-            max_length=values["max_position_embeddings"],
-            rope_theta=float(rope.get("rope_theta") or values.get("rope_theta") or 10_000.0),
-            norm_eps=values["rms_norm_eps"],
-            tied=bool(values.get("tie_word_embeddings", False)),
-        )
-    except KeyError as error:
-        raise UsageError(f"{location}: {_CONFIG} has no {error.args[0]}") from error
-    except ValueError as error:
-        raise UsageError(f"{location}: {_CONFIG}: {error}") from error
-
-
-def _unknown(values: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
-    """What a config asks for that the decoder does not have: field, value, and what would do."""
-    if values.get("model_type") != "llama":
-        yield "model_type", values.get("model_type"), "llama"
-    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        yield "rope_type", kind, "default"
-    for field in ("attention_bias", "mlp_bias"):
-        if values.get(field):
-            yield field, True, "false"
-    if values.get("hidden_act", "silu") != "silu":
-        yield "hidden_act", values["hidden_act"], "silu"
-    if values.get("sliding_window"):
-        yield "sliding_window", values["sliding_window"], "null"
-    if values.get("partial_rotary_factor", rope.get("partial_rotary_factor", 1.0)) not in (None, 1.0):
-        yield "partial_rotary_factor", values.get("partial_rotary_factor", rope.get("partial_rotary_factor")), "1.0"
-    head_dim = values.get("head_dim")
-    if head_dim and head_dim * values.get("num_attention_heads", 0) != values.get("hidden_size"):
-        expected = (
-            f"hidden_size / num_attention_heads = {values.get('hidden_size')} / {values.get('num_attention_heads')}"
-        )
-        yield "head_dim", head_dim, expected
+    return _from_llama(_read_json(Files(location), "config.json"), location)
 
 
 def read_model(location: str) -> ModelFolder:
-    """Weights and tokenizer of a model folder.
+    """Read a Llama-class model folder: ours, or any whose weights are safetensors, in one file or sharded.
 
     Args:
-        location: the folder, a local path or fsspec URL; ours, or any of the class LlamaForCausalLM.
+        location: the folder, a local path or an fsspec URL.
 
     Raises:
-        UsageError: no model folder, no safetensors, no tokenizer.json, no token that ends a text, or a model that the
-            decoder cannot compute.
-        SchemaError: the tensors are not those that the sizes ask for.
+        UsageError: no model folder, or a model that is not computed here.
+        SchemaError: the files do not fit each other.
     """
     files = Files(location)
-    config = read_config(location)
-    tokenizer_json = files.read_or_none(_TOKENIZER)
+    values = _read_json(files, "config.json")
+    config = _from_llama(values, location)
+    tokenizer_json = files.read_or_none("tokenizer.json")
     if tokenizer_json is None:
-        raise UsageError(
-            f"there is no {_TOKENIZER} in {location}; convert the tokenizer with "
-            "AutoTokenizer.from_pretrained(…).save_pretrained(…) of transformers"
-        )
+        raise SchemaError(f"{location} has no tokenizer.json: save it there with transformers' save_pretrained")
+    eos: Any = values.get("eos_token_id")
+    eos = eos[0] if isinstance(eos, list) and eos else eos  # chat models list several; the first ends a text
+    eos_token = tokens.from_json(tokenizer_json).id_to_token(eos) if isinstance(eos, int) else None
+    if eos_token is None:
+        raise SchemaError(f"{files.url('config.json')}: eos_token_id is {eos!r}, expected an id of tokenizer.json")
     with torch.device("meta"):
         decoder = Decoder(config)
-    expected = {name: tensor.shape for name, tensor in decoder.state_dict().items()}
-    found: dict[str, Tensor] = {}
-    for name in _weight_files(files):
-        found |= {key: tensor.float() for key, tensor in safetensors.torch.load(files.read_bytes(name)).items()}
-    found = {name: tensor for name, tensor in found.items() if not name.endswith("rotary_emb.inv_freq")}
-    if config.tied:
-        found.pop(_HEAD, None)
-    problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
-    problems += [f"{name} is not expected" for name in found.keys() - expected.keys()]
-    problems += [
-        f"{name} has the shape {list(found[name].shape)}, expected {list(shape)}"
-        for name, shape in expected.items()
-        if name in found and found[name].shape != shape
+    decoder.load_state_dict(_checked(_read_weights(files), decoder, location), assign=True)
+    return ModelFolder(decoder=decoder, tokenizer_json=tokenizer_json, eos_token=eos_token, eos=eos)
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2) + "\n").encode()
+
+
+def _read_json(files: Files, name: str) -> dict[str, Any]:
+    data = files.read_or_none(name)
+    if data is None:
+        raise UsageError(f"{files.root} has no {name}; give a model folder with config.json and {_WEIGHTS}")
+    try:
+        values = json.loads(data)
+    except ValueError as error:
+        raise SchemaError(f"{files.url(name)} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise SchemaError(f"{files.url(name)} is not a JSON object")
+    return values
+
+
+# --- config.json
+
+_NAMES = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "num_key_value_heads": "n_kv_heads",
+    "intermediate_size": "ffn_dim",
+    "max_position_embeddings": "max_length",
+    "rms_norm_eps": "norm_eps",
+    "tie_word_embeddings": "tied",
+}
+"""Our name of each size by transformers' name."""
+
+_DEFAULTS = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "tie_word_embeddings": False, "rope_theta": 10000.0}
+"""What transformers' LlamaConfig takes for a field that is not there, where it can be guessed."""
+
+
+def _to_llama(config: ModelConfig, dtype: Dtype) -> dict[str, Any]:
+    """The fields of LlamaConfig; rotary base and dtype under the names of transformers 4 and of 5."""
+    dtype_name = str(_DTYPES[dtype]).removeprefix("torch.")
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        **{theirs: getattr(config, ours) for theirs, ours in _NAMES.items()},
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "attention_dropout": 0.0,
+        "initializer_range": 0.02,
+        "use_cache": True,
+        "rope_theta": config.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "dtype": dtype_name,
+        "torch_dtype": dtype_name,
+    }
+
+
+def _from_llama(values: dict[str, Any], location: str) -> ModelConfig:
+    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    acceptable: list[tuple[str, Any, tuple[Any, ...]]] = [
+        ("model_type", values.get("model_type"), ("llama",)),
+        ("hidden_act", values.get("hidden_act"), ("silu", None)),
+        ("attention_bias", values.get("attention_bias"), (False, None)),
+        ("mlp_bias", values.get("mlp_bias"), (False, None)),
+        ("sliding_window", values.get("sliding_window"), (None,)),
+        ("quantization_config", values.get("quantization_config"), (None,)),
+        ("rope_type", rope.get("rope_type", rope.get("type")), ("default", None)),
+        ("partial_rotary_factor", rope.get("partial_rotary_factor", values.get("partial_rotary_factor")), (1, None)),
     ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise SchemaError(f"{location}: the weights do not fit {_CONFIG}: {', '.join(sorted(problems)[:3])}{more}")
-    decoder.load_state_dict(found, assign=True)
-    eos, eos_token = _eos(files, tokenizer_json)
-    return ModelFolder(decoder=decoder, tokenizer_json=tokenizer_json, eos=eos, eos_token=eos_token)
+    for name, value, expected in acceptable:
+        if value not in expected:
+            raise _not_computed(location, name, value, expected[0])
+    given = {name: value for name, value in values.items() if value is not None}
+    merged: dict[str, Any] = _DEFAULTS | {"num_key_value_heads": values.get("num_attention_heads")} | given
+    missing = [name for name in _NAMES if merged.get(name) is None]
+    if missing:
+        raise SchemaError(f"{location}/config.json has no {', '.join(missing)}")
+    sizes = {ours: merged[theirs] for theirs, ours in _NAMES.items()}
+    try:
+        config = ModelConfig(**sizes, rope_theta=rope.get("rope_theta", merged["rope_theta"]))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))} {p['msg']}".strip() for p in error.errors())
+        raise SchemaError(f"{location}/config.json: {problems}") from error
+    head_dim = values.get("head_dim")
+    if head_dim not in (None, config.head_dim):
+        raise _not_computed(location, "head_dim", head_dim, config.head_dim)
+    return config
 
 
-def _eos(files: Files, tokenizer_json: bytes) -> tuple[int, str]:
-    """The token that ends a text: the first of those that config.json lists."""
-    number = json.loads(files.read_bytes(_CONFIG)).get("eos_token_id")
-    first = number[0] if isinstance(number, list) else number
-    token = None if first is None else from_json(tokenizer_json).id_to_token(first)
-    if token is None:
-        raise UsageError(f"{files.root}: eos_token_id is {number!r} in {_CONFIG}; expected the id of a token")
-    return first, token
-
-
-def _weight_files(files: Files) -> list[str]:
-    index = files.read_or_none(_INDEX)
-    if index is not None:
-        return sorted(set(json.loads(index)["weight_map"].values()))
-    if files.exists(_WEIGHTS):
-        return [_WEIGHTS]
-    raise UsageError(
-        f"there is no {_WEIGHTS} in {files.root}; convert pickled weights (.bin) to safetensors with transformers: "
-        "model.save_pretrained(folder)"
+def _not_computed(location: str, name: str, found: Any, expected: Any) -> UsageError:
+    return UsageError(
+        f"{location} is a model that is not computed here: {name} is {json.dumps(found)}, expected "
+        f"{json.dumps(expected)}"
     )
+
+
+# --- weights
+
+
+def _read_weights(files: Files) -> dict[str, Tensor]:
+    """All tensors of a folder, as they are saved."""
+    if files.exists(_WEIGHTS):
+        return _read_tensors(files, _WEIGHTS)
+    if files.exists(_INDEX):
+        shards = sorted(set(_read_json(files, _INDEX).get("weight_map", {}).values()))
+        return {name: tensor for shard in shards for name, tensor in _read_tensors(files, shard).items()}
+    pickled = [name for name in _PICKLES if files.exists(name)]
+    if pickled:
+        raise UsageError(
+            f"{files.root} has its weights in {pickled[0]}, a pickle, which can run code when read: convert it to "
+            "safetensors with transformers' from_pretrained and save_pretrained"
+        )
+    raise UsageError(f"{files.root} has no weights: neither {_WEIGHTS} nor {_INDEX}")
+
+
+def _read_tensors(files: Files, name: str) -> dict[str, Tensor]:
+    try:
+        if files.is_local:
+            return safetensors.torch.load_file(files.path(name))
+        return safetensors.torch.load(files.read_bytes(name))
+    except FileNotFoundError as error:
+        raise SchemaError(f"{files.root} lacks {name}, which {_INDEX} lists") from error
+    except safetensors.SafetensorError as error:
+        raise SchemaError(f"{files.url(name)} is not a safetensors file: {error}") from error
+
+
+def _checked(weights: dict[str, Tensor], decoder: Decoder, location: str) -> dict[str, Tensor]:
+    """The weights in fp32, each in memory of its own, if they are exactly those that the decoder has."""
+    weights = {name: tensor for name, tensor in weights.items() if not name.endswith(".rotary_emb.inv_freq")}
+    head = weights.get("lm_head.weight")
+    if decoder.config.tied and head is not None and torch.equal(head, weights.get("model.embed_tokens.weight", head)):
+        del weights["lm_head.weight"]  # some writers save a tied table twice
+    expected = decoder.state_dict()
+    for problem, names in (("lacks", expected.keys() - weights), ("has unexpected", weights.keys() - expected)):
+        if names:
+            listed = sorted(names)
+            more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+            raise SchemaError(f"{location} {problem} weights, by its config.json: {', '.join(listed[:3])}{more}")
+    for name, tensor in weights.items():
+        if tensor.shape != expected[name].shape:
+            raise SchemaError(
+                f"{location}: {name} has shape {list(tensor.shape)}, expected {list(expected[name].shape)} by its "
+                "config.json"
+            )
+        if tensor.dtype not in _READABLE:
+            raise UsageError(f"{location}: {name} is {tensor.dtype}, expected fp32, bf16 or fp16")
+    return {name: weights[name].to(torch.float32, copy=True) for name in expected}
