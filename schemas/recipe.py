@@ -153,10 +153,13 @@ class Edits(_Model):
 
     Attributes:
         lines: `prose` keeps only lines of running text; none.
+        script: `document` drops lines written in another script than the document's language is, such as English
+            paragraphs of a Chinese page; none.
         shared_lines: reserved for lines that many documents share.
     """
 
     lines: Literal["prose", "none"] = "none"
+    script: Literal["document", "none"] = "none"
     shared_lines: NoneWord = "none"
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from corpusmill.pipeline.jobs.base import RunState, Stopwatch, Task, UnitOutputs, fingerprint, outputs
-from corpusmill.pipeline.stages import prose, quality, signatures
+from corpusmill.pipeline.stages import prose, quality, script, signatures
 from corpusmill.pipeline.stages.signatures import MinHashSettings
 from corpusmill.schemas.commits import Commit
 from corpusmill.schemas.files import Files
@@ -21,8 +21,8 @@ from corpusmill.schemas.tables import DOCUMENT, REFINED, SIGNATURE
 
 __all__ = ["Refine", "Refiner", "minhash_settings", "settings", "signature_columns"]
 
-STAGE_VERSION = [1, prose.STAGE_VERSION, quality.STAGE_VERSION, signatures.STAGE_VERSION]
-LIBRARIES = ("datasketch", "numpy", "pyarrow", "xxhash")
+STAGE_VERSION = [1, script.STAGE_VERSION, prose.STAGE_VERSION, quality.STAGE_VERSION, signatures.STAGE_VERSION]
+LIBRARIES = ("datasketch", "langcodes", "numpy", "pyarrow", "xxhash")
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
@@ -31,6 +31,7 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     return {
         "keep": recipe.language.keep,
         "lines": recipe.edits.lines,
+        "script": recipe.edits.script,
         "minhash": None if minhash == "none" else minhash.model_dump(exclude={"threshold"}),
     }
 
@@ -80,7 +81,7 @@ class Refiner:
         kept = documents.filter(mask)
         text = kept.column("text")
         with self._watch("edits"):
-            edited = prose.prose_lines(text) if self._values["lines"] == "prose" else text
+            edited = self._edited(text, kept.column("language"))
         with self._watch("signals"):
             signals = quality.signals(edited, languages=kept.column("language"))
         with self._watch("write"):
@@ -88,6 +89,14 @@ class Refiner:
         rows = np.flatnonzero(mask.to_numpy(zero_copy_only=False)) + first_row
         self._write_signatures(kept, edited, pa.array(rows, pa.int64()))
         self._n_measured += len(edited)
+
+    def _edited(self, text: pa.Array, languages: pa.Array) -> pa.Array:
+        """Both edits judge a line alone, so their order is free: the cheap one first saves the other its lines."""
+        if self._values["script"] == "document":
+            text = script.script_lines(text, languages)
+        if self._values["lines"] == "prose":
+            text = prose.prose_lines(text)
+        return text
 
     def _write_refined(
         self,

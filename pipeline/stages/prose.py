@@ -55,10 +55,14 @@ def prose_lines(texts: pa.Array) -> pa.Array:
     return pa.array([None if text is None else _prose(text) for text in texts.to_pylist()], type=texts.type)
 
 
+def joined(lines: list[str]) -> str:
+    """A text of the lines that stay; of each stretch of blank lines between them one stays, empty."""
+    text = "\n".join(line if line.strip() else "" for line in lines)
+    return re.sub(r"\n{3,}", "\n\n", text).strip("\n")
+
+
 def _prose(text: str) -> str:
-    lines = [line if line.strip() else "" for line in text.split("\n")]
-    kept = "\n".join(line for line in lines if not line or _is_prose(line.strip()))
-    return re.sub(r"\n{3,}", "\n\n", kept).strip("\n")
+    return joined([line for line in text.split("\n") if not line.strip() or _is_prose(line.strip())])
 
 
 def _is_prose(line: str) -> bool:

@@ -1,5 +1,6 @@
 """The demo that the repository ships: what it keeps, what it leaves out, and that no copy crosses the splits."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def test_the_demo_keeps_english_and_chinese_and_shows_the_others(demo: tuple[Run
     others = {language: ends for language, ends in report.books["languages"].items() if not kept[language]}
     assert len(others) == 4
     assert sum(ends["language"] for ends in others.values()) >= 95, "they were read, extracted and identified"
+
+
+def test_chinese_documents_hold_no_paragraphs_of_the_english_original(demo: tuple[RunReport, Path]) -> None:
+    _, out = demo
+    rows = ds.dataset(out / "dataset/data").to_table(columns=["language", "text"]).to_pylist()
+    lines = [line for row in rows if row["language"].startswith("zh") for line in row["text"].split("\n") if line]
+    assert len(lines) > 5000
+    assert [line for line in lines if not re.search("[\u4e00-\u9fff]", line)] == []
 
 
 def test_the_demo_s_data_is_small() -> None:

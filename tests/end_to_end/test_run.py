@@ -359,7 +359,7 @@ PUBLISHED_BY = {
 }
 GOLDEN = {
     ("extract", "[1, 1, 1, 1, 1, 1]"): "deb19bf097d4a27678a4a1552a9b9427",
-    ("refine", "[1, 1, 1, 1]"): "a6618a3d3fd2772f11fe7f0ad0c4d6f3",
+    ("refine", "[1, 1, 1, 1, 1]"): "a6618a3d3fd2772f11fe7f0ad0c4d6f3",
     ("select", "[1, 1]"): "4ca41836e993f225d7b18ea62e449feb",
     ("dedup", "1"): "a0d094fe91a5f1e350345eb228c24b3b",
     ("shard", "1"): "ffb2756f2d0756b298b2c29321bfb554",

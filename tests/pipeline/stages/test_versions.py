@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 
-from corpusmill.pipeline.stages import charset, html, language, unicode, wikitext
+from corpusmill.pipeline.stages import charset, html, language, script, unicode, wikitext
 from tests.corpus import page, prose
 
 TEXTS = [*prose("en")[:12], *prose("zh")[:12], "ﬁn\u200bale\u00a0 e\u0301\r\n\u3000\u3000全角　空白", ""]
@@ -36,6 +36,13 @@ def run_language() -> list[object]:
     return [column.to_pylist() for column in language.identify(pa.array(TEXTS), language.LanguageSettings())]
 
 
+def run_script() -> list[object]:
+    texts = ["\n\n".join(TEXTS), *TEXTS, None]
+    return [
+        script.script_lines(pa.array(texts), pa.array([tag] * len(texts))).to_pylist() for tag in ("en", "zh", "ru")
+    ]
+
+
 def run_wikitext() -> list[object]:
     markup = [
         "'''{0}''' [[a|b]] {{convert|5|km}} -{{zh-hans:简;zh-hant:繁}}- <ref>x</ref>\n* {0}".replace("{0}", t)
@@ -49,6 +56,7 @@ GOLDEN = {
     ("html", 1): "8fbaa8f2a9a0a28b9308957da03427e7",
     ("unicode", 1): "1f95a8ad3989ddb5dbf3d6f83dae7fbb",
     ("language", 1): "0f038fcbf9a93488374bfd2ed1901e59",
+    ("script", 1): "3290575fbf62899b6643887169573580",
     ("wikitext", 1): "9545dee85749a99b819c8b77e211eb78",
 }
 
@@ -60,6 +68,7 @@ GOLDEN = {
         (html, run_html),
         (unicode, run_unicode),
         (language, run_language),
+        (script, run_script),
         (wikitext, run_wikitext),
     ],
     ids=lambda value: value.__name__.rpartition(".")[2] if hasattr(value, "STAGE_VERSION") else "",
