@@ -1,6 +1,7 @@
 """`corpusmill train --dry-run`: what a run would be, before it is begun."""
 
 import time
+from dataclasses import replace
 
 import torch
 from rich.console import Console
@@ -42,7 +43,11 @@ def dry_run(config: TrainConfig, console: Console) -> None:
     with processes(device) as group:
         decoder = Decoder(setup.model)
         init_weights(decoder, config.seed)
-        trainer = Trainer(setup, first_plan(setup), decoder, group, precision=precision)
+        steps = max(config.optim.steps, 1 + _TIMED_STEPS)
+        timed = replace(
+            setup, config=config.model_copy(update={"optim": config.optim.model_copy(update={"steps": steps})})
+        )
+        trainer = Trainer(timed, first_plan(setup), decoder, group, precision=precision)
         seconds = _time(trainer, group)
         peak = peak_flops(device, precision) * group.world
     tokens = config.optim.batch * setup.sequence_length

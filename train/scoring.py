@@ -81,11 +81,11 @@ def score_checkpoint(
         UsageError: no model, no dataset, or one made with another tokenizer.
         SchemaError: a folder that is not what it says.
     """
-    config = find_config(location)
+    folder, config = find_model(location), find_config(location)
     paths = data or ([choice.path for choice in config.data.datasets] if config else [])
     if not paths:
         raise UsageError(f"{location} does not say what it was trained on: give --data DIR/dataset")
-    model = read_model(find_model(location))
+    model = read_model(folder)
     digest = hashlib.sha256(model.tokenizer_json).hexdigest()
     datasets = [TokenDataset.open(path, split=split) for path in paths]
     for dataset in datasets:

@@ -93,7 +93,7 @@ def start(
         ) as monitor:
             for line in _introduction(trainer, saved):
                 monitor.say(line)
-            files.write_bytes("config.json", config.model_dump_json(indent=1).encode())
+            files.write_bytes("settings.json", config.model_dump_json(indent=1).encode())
             return Run(trainer, files, monitor, open_held_out(setup)).train()
 
 
