@@ -1,6 +1,8 @@
 """The processes of a run: one by itself, or those that `torchrun` started."""
 
+import gc
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,7 +59,11 @@ class Processes:
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that torchrun started (gloo on CPUs, nccl on GPUs), or be the only one."""
+    """Join the processes that torchrun started (gloo on CPUs, nccl on GPUs), or be the only one.
+
+    What the block makes must be gone when it ends, or go with it: a DDP model that outlives the process group frees
+    it while it holds Python's lock, for which the group's own threads may wait, for ever.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Processes(rank=0, world=1, device=device)
@@ -65,7 +71,14 @@ def processes(device: torch.device) -> Iterator[Processes]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    group = Processes(rank=dist.get_rank(), world=world, device=device)
     try:
-        yield Processes(rank=dist.get_rank(), world=world, device=device)
+        yield group
+        gc.collect()  # a DDP model is part of reference cycles
+        group.barrier()  # no process leaves while another still talks to it
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
+        raise
     finally:
         dist.destroy_process_group()

@@ -10,7 +10,14 @@ from rich.table import Table
 from corpusmill.schemas.console import human_bytes
 from corpusmill.train.config import TrainConfig
 from corpusmill.train.distributed import Processes, processes
-from corpusmill.train.hardware import describe_device, peak_flops, pick_device, pick_precision, set_threads
+from corpusmill.train.hardware import (
+    Precision,
+    describe_device,
+    peak_flops,
+    pick_device,
+    pick_precision,
+    set_threads,
+)
 from corpusmill.train.model.config import PRESETS, preset
 from corpusmill.train.model.decoder import Decoder, init_weights
 from corpusmill.train.setup import Setup, first_plan, open_setup
@@ -41,15 +48,8 @@ def dry_run(config: TrainConfig, console: Console) -> None:
     console.print()
     console.print(_data(setup))
     with processes(device) as group:
-        decoder = Decoder(setup.model)
-        init_weights(decoder, config.seed)
-        steps = max(config.optim.steps, 1 + _TIMED_STEPS)
-        timed = replace(
-            setup, config=config.model_copy(update={"optim": config.optim.model_copy(update={"steps": steps})})
-        )
-        trainer = Trainer(timed, first_plan(setup), decoder, group, precision=precision)
-        seconds = _time(trainer, group)
-        peak = peak_flops(device, precision) * group.world
+        seconds = _seconds_a_step(setup, group, precision)
+    peak = peak_flops(device, precision) * group.world
     tokens = config.optim.batch * setup.sequence_length
     mfu = setup.model.flops_per_token(setup.sequence_length) * tokens / seconds / peak
     console.print()
@@ -114,8 +114,13 @@ def _data(setup: Setup) -> Table:
     return table
 
 
-def _time(trainer: Trainer, group: Processes) -> float:
-    """Mean seconds of a step."""
+def _seconds_a_step(setup: Setup, group: Processes, precision: Precision) -> float:
+    config = setup.config
+    steps = max(config.optim.steps, 1 + _TIMED_STEPS)
+    longer = config.model_copy(update={"optim": config.optim.model_copy(update={"steps": steps})})
+    decoder = Decoder(setup.model)
+    init_weights(decoder, config.seed)
+    trainer = Trainer(replace(setup, config=longer), first_plan(setup), decoder, group, precision=precision)
     started = 0.0
     for rows in trainer.rows(1 + _TIMED_STEPS):
         trainer.train_step(rows)  # ends with the gradient's norm on the CPU, so the device has done its work

@@ -258,12 +258,19 @@ def _pad(batch: Sequence[_Window], eos: int) -> tuple[Tensor, Tensor]:
 
 
 def _score(logits: Tensor, targets: Tensor) -> tuple[list[float], list[int]]:
-    """Nats of the targets of each row, and how many of them have the largest logit."""
+    """Nats of the targets of each row, and how many of them have the largest logit, the first of equal ones."""
+    counted = targets != _IGNORE
+    rows = counted.nonzero()[:, 0].cpu()
+    logits, targets = logits[counted], targets[counted]
     if logits.dtype in (torch.bfloat16, torch.float16):
         logits = logits.float()
-    nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=_IGNORE, reduction="none")
-    correct = logits.argmax(-1) == targets
-    return nats.view(targets.shape).cpu().double().sum(1).tolist(), correct.sum(1).tolist()
+    nats = F.cross_entropy(logits, targets, reduction="none").cpu().double()
+    correct = (logits.argmax(-1) == targets).cpu()
+    n_rows = len(counted)
+    return (
+        torch.bincount(rows, nats, minlength=n_rows).tolist(),
+        torch.bincount(rows[correct], minlength=n_rows).tolist(),
+    )
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:

@@ -56,26 +56,26 @@ class LanguageModel:
         return torch.from_numpy(next_states(self.pieces, eos=self.eos))
 
 
-def load_model(location: str, *, device: str = "auto") -> LanguageModel:
-    """Load a model to generate from, in fp32.
+def load_model(location: str, *, device: str = "auto", dtype: torch.dtype | None = None) -> LanguageModel:
+    """Read a model for generation.
 
     Args:
-        location: a run folder (its newest checkpoint), one of its step-N folders, or a model folder.
+        location: a run (its newest checkpoint), one of its step-N folders, or a model folder; paths or fsspec URLs.
         device: auto, cpu, cuda or mps.
+        dtype: of weights and products, such as torch.bfloat16; None: float32.
 
     Raises:
-        UsageError: there is no model, or no such device.
-        SchemaError: the folder's weights do not fit its config.json.
+        UsageError: no model there, one that is not computed here, or no such device.
+        SchemaError: a folder that is damaged.
     """
     folder = read_model(find_model(location))
     tokenizer = from_json(folder.tokenizer_json)
-    decoder = folder.decoder.to(pick_device(device))
     return LanguageModel(
-        model=decoder,
+        model=folder.decoder.to(device=pick_device(device), dtype=dtype),
         tokenizer=tokenizer,
         eos=folder.eos,
         pad=special_ids(tokenizer).get("<pad>", folder.eos),
-        context=decoder.config.max_length,
+        context=folder.decoder.config.max_length,
     )
 
 
@@ -133,6 +133,7 @@ def generate(
         max_new_tokens=max_new_tokens,
         context=model.context,
         eos=model.eos,
+        pad=model.pad,
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
@@ -151,6 +152,7 @@ def generate_ids(
     max_new_tokens: int,
     context: int | None = None,
     eos: int | None = None,
+    pad: int = 0,
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -177,6 +179,7 @@ def generate_ids(
         max_new_tokens: most ids a row.
         context: most tokens the model looks back on; None: what it was trained with.
         eos: id that ends a row; None: none does.
+        pad: id before rows that are shorter than others; the model does not see it.
         temperature: divides the logits; 0 takes the largest, the first of equal ones.
         top_k: as above; None: all.
         top_p: as above; None: all.
@@ -213,7 +216,8 @@ def generate_ids(
             for row in rows:
                 if len(windows[row]) > context:
                     windows[row] = windows[row][-max(1, context // 2) :]
-            ids, cache = _fresh(decoder, [windows[row] for row in rows], context, max_new_tokens - step)
+            capacity = min(context, max(len(windows[row]) for row in rows) + max_new_tokens - step)
+            ids, cache = _fresh(decoder, [windows[row] for row in rows], capacity, pad)
         else:
             ids = torch.tensor([windows[row][-1:] for row in rows])
         hidden = decoder.hidden(ids.to(decoder.model.embed_tokens.weight.device), cache=cache)
@@ -237,21 +241,13 @@ def generate_ids(
     return new
 
 
-def _fresh(decoder: Decoder, windows: Sequence[Sequence[int]], context: int, n_steps: int) -> tuple[Tensor, KVCache]:
-    """Rows to be read from their beginning, padded on the left, int64[B, T], and a cache for them and `n_steps`."""
+def _fresh(decoder: Decoder, windows: Sequence[Sequence[int]], capacity: int, pad: int) -> tuple[Tensor, KVCache]:
+    """Rows to be read from their beginning, padded on the left, int64[B, T], and a cache of `capacity` slots."""
     length = max(len(window) for window in windows)
-    ids = torch.zeros(len(windows), length, dtype=torch.int64)
-    for row, window in enumerate(windows):
-        ids[row, length - len(window) :] = torch.tensor(window)
+    ids = torch.tensor([[pad] * (length - len(window)) + list(window) for window in windows])
+    start = torch.tensor([length - len(window) for window in windows])
     weight = decoder.model.embed_tokens.weight
-    cache = KVCache(
-        decoder.config,
-        len(windows),
-        min(context, length + n_steps),
-        dtype=weight.dtype,
-        device=weight.device,
-        start=torch.tensor([length - len(window) for window in windows]),
-    )
+    cache = KVCache(decoder.config, len(windows), capacity, dtype=weight.dtype, device=weight.device, start=start)
     return ids, cache
 
 

@@ -73,28 +73,41 @@ def start(
     precision = pick_precision(config.precision, device)
     files = Files(out)
     with processes(device) as group, lease.hold(files, say.print) if group.is_main else nullcontext():
-        setup = open_setup(config)
-        if saved is None:
-            trainer = _begin(setup, group, precision)
-        else:
-            trainer = _go_on(setup, group, precision, files, saved, skip_steps)
-        if trainer.step >= (config.stop_at or config.optim.steps):
-            raise UsageError(
-                f"{out} is at step {trainer.step} already: set stop_at or optim.steps to a later one to go on"
-            )
-        with Monitor(
-            out,
-            steps=config.optim.steps,
-            done=trainer.step,
-            flops_per_token=setup.model.flops_per_token(setup.sequence_length),
-            peak_flops=peak_flops(device, precision) * group.world,
-            is_main=group.is_main,
-            quiet=quiet,
-        ) as monitor:
-            for line in _introduction(trainer, saved):
-                monitor.say(line)
+        return _train(open_setup(config), group, precision, files, saved, skip_steps, quiet)
+
+
+def _train(
+    setup: Setup,
+    group: Processes,
+    precision: Precision,
+    files: Files,
+    saved: Saved | None,
+    skip_steps: int,
+    quiet: bool,
+) -> Outcome:
+    config = setup.config
+    if saved is None:
+        trainer = _begin(setup, group, precision)
+    else:
+        trainer = _go_on(setup, group, precision, files, saved, skip_steps)
+    if trainer.step >= (config.stop_at or config.optim.steps):
+        raise UsageError(
+            f"{files.root} is at step {trainer.step} already: set stop_at or optim.steps to a later one to go on"
+        )
+    with Monitor(
+        files.root,
+        steps=config.optim.steps,
+        done=trainer.step,
+        flops_per_token=setup.model.flops_per_token(setup.sequence_length),
+        peak_flops=peak_flops(group.device, precision) * group.world,
+        is_main=group.is_main,
+        quiet=quiet,
+    ) as monitor:
+        for line in _introduction(trainer, saved):
+            monitor.say(line)
+        if group.is_main:
             files.write_bytes("settings.json", config.model_dump_json(indent=1).encode())
-            return Run(trainer, files, monitor, open_held_out(setup)).train()
+        return Run(trainer, files, monitor, open_held_out(setup)).train()
 
 
 def _begin(setup: Setup, group: Processes, precision: Precision) -> Trainer:

@@ -31,7 +31,7 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     return {
         "keep": recipe.language.keep,
         "lines": recipe.edits.lines,
-        "script": recipe.edits.script,
+        "script": recipe.edits.script_share if recipe.edits.script == "document" else None,
         "minhash": None if minhash == "none" else minhash.model_dump(exclude={"threshold"}),
     }
 
@@ -92,8 +92,8 @@ class Refiner:
 
     def _edited(self, text: pa.Array, languages: pa.Array) -> pa.Array:
         """Both edits judge a line alone, so their order is free: the cheap one first saves the other its lines."""
-        if self._values["script"] == "document":
-            text = script.script_lines(text, languages)
+        if self._values["script"] is not None:
+            text = script.script_lines(text, languages, self._values["script"])
         if self._values["lines"] == "prose":
             text = prose.prose_lines(text)
         return text

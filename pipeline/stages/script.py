@@ -4,7 +4,8 @@ Pages translated in part hold whole paragraphs of the original: in the running t
 that identify as Chinese, 39 % of the characters stand in lines without a Han letter. It is a rule for scripts alone:
 French in an English text stays.
 
-A line goes when its letters are mostly of another script. A letter weighs
+A line goes when less than a share of its letters, half unless the recipe says other, are of its language's script. A
+letter weighs
 
 - as many letters of an alphabet as it stands for. One letter of the Universal Declaration of Human Rights stands for
   3.1 to 3.6 of the English one in Han, 2.7 in Hangul, 2.0 in Ethiopic, .8 to 1.8 in the other scripts, which count 1;
@@ -74,12 +75,13 @@ _SCRIPTS: Final = {
 }
 
 
-def script_lines(texts: pa.Array, languages: pa.Array) -> pa.Array:
+def script_lines(texts: pa.Array, languages: pa.Array, share: float = 0.5) -> pa.Array:
     r"""Only the lines of each text that are written in its language's script.
 
     Args:
         texts: string or large_string, shape (n,); lines part at `\n`.
         languages: string, shape (n,): BCP 47 tags.
+        share: least part of the weight of a line's letters that is of the language's script, to the percent.
 
     Returns:
         An array of the type and length of `texts`: the lines that stay, unchanged and in order, an empty line
@@ -88,7 +90,7 @@ def script_lines(texts: pa.Array, languages: pa.Array) -> pa.Array:
         that text and its language alone.
     """
     edited = [
-        None if text is None else _edited(text, scripts(language))
+        None if text is None else _edited(text, scripts(language), round(100 * share))
         for text, language in zip(texts.to_pylist(), languages.to_pylist(), strict=True)
     ]
     return pa.array(edited, type=texts.type)
@@ -108,10 +110,10 @@ def scripts(language: str | None) -> frozenset[str]:
     return frozenset(script for code in codes for script in _SCRIPTS.get(code, ()))
 
 
-def _edited(text: str, own: frozenset[str]) -> str:
+def _edited(text: str, own: frozenset[str], percent: int) -> str:
     if not own:
         return text
-    weights = _signed_weights(own)[np.frombuffer(f"{text}\n".encode("utf-32-le"), dtype=np.uint32)]
+    weights = _signed_weights(own, percent)[np.frombuffer(f"{text}\n".encode("utf-32-le"), dtype=np.uint32)]
     if weights.min() >= 0:  # most texts hold no letter of another script
         return text
     lines = text.split("\n")
@@ -123,14 +125,14 @@ def _edited(text: str, own: frozenset[str]) -> str:
 
 
 @functools.cache
-def _signed_weights(own: frozenset[str]) -> npt.NDArray[np.int8]:
+def _signed_weights(own: frozenset[str], percent: int) -> npt.NDArray[np.int16]:
     """Of every code point, shape (0x110000,): a line stays whose sum is not negative."""
     points, _ = _letters()
-    weights = 4 * _in_scripts(frozenset(itertools.chain(*_SCRIPTS.values()))).astype(np.int8)
+    weights = 4 * _in_scripts(frozenset(itertools.chain(*_SCRIPTS.values()))).astype(np.int16)
     for script, weight in _WEIGHTS.items():
         weights[_in_scripts(frozenset({script}))] = weight
-    signed = np.zeros(0x110000, dtype=np.int8)
-    signed[points] = np.where(_in_scripts(own), weights, -weights)
+    signed = np.zeros(0x110000, dtype=np.int16)
+    signed[points] = np.where(_in_scripts(own), (100 - percent) * weights, -percent * weights)
     return signed
 
 

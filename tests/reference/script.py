@@ -17,25 +17,26 @@ WEIGHTS = {
 }
 
 
-def stays(line: str, own: set[str]) -> bool:
-    """Whether the letters of the scripts `own` weigh half of the line or more."""
-    balance = 0
+def stays(line: str, own: set[str], percent: int = 50) -> bool:
+    """Whether the letters of the scripts `own` have that part of the line's weight or more."""
+    theirs = whole = 0
     for character in line:
         name = unicodedata.name(character, "")
         for script, weight in WEIGHTS.items():
             if unicodedata.category(character)[0] == "L" and name.startswith(script):
-                balance += weight if script in own else -weight
-    return balance >= 0
+                whole += weight
+                theirs += weight if script in own else 0
+    return 100 * theirs >= percent * whole
 
 
-def script_lines(text: str, own: set[str]) -> str:
+def script_lines(text: str, own: set[str], percent: int = 50) -> str:
     """The text without the lines that go; blank lines only change where a line went."""
     lines = text.split("\n")
-    if all(stays(line, own) for line in lines):
+    if all(stays(line, own, percent) for line in lines):
         return text
     kept: list[str] = []
     for line in lines:
-        if line.strip() and stays(line, own):
+        if line.strip() and stays(line, own, percent):
             kept.append(line)
         elif not line.strip() and kept and kept[-1]:
             kept.append("")

@@ -98,6 +98,8 @@ def test_eos_is_legal_between_characters_only_and_other_special_tokens_nowhere()
     assert table[:, EOS].tolist() == [START] + [ILLEGAL] * (N_STATES - 1)
     others = [i for i in range(len(SPECIAL_TOKENS)) if i != EOS]
     assert (table[:, others] == ILLEGAL).all()
+    as_text = next_states([b"a", b"\xc3", b"\xa9"], eos=2)  # as the end it has no bytes, whatever the tokenizer says
+    assert as_text[:, 2].tolist() == [START] + [ILLEGAL] * (N_STATES - 1)
 
 
 def byte_level(texts: Sequence[str]) -> Tokenizer:
@@ -129,7 +131,7 @@ def sentencepiece(texts: Sequence[str]) -> Tokenizer:
 def test_tokens_stand_for_the_bytes_of_the_text(kind) -> None:
     texts = [*prose("en"), *prose("zh"), "naïve 𝄞 e\u0301 \t\n\u3000x"]
     tokenizer = kind(texts)
-    tokenizer.add_tokens(["café 中"])
+    tokenizer.add_tokens(["café 中", "ï"])  # the second one is a character of the byte alphabet, too
     size = tokenizer.get_vocab_size()
     pieces = token_bytes(tokenizer, size)
     table = next_states(pieces, eos=None)

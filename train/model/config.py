@@ -117,7 +117,7 @@ class ModelConfig(BaseModel):
         al. (2022, section 4.1) count them, for this decoder and attention that keeps no score matrix: what a
         layer saves a token is the fp32 input of both norms (8 D), and in `value_bytes` both norms' outputs,
         queries, keys, values, the output of attention, and four times the inside of the feed-forward; then the
-        logits, their copy in fp32 and its gradient.
+        logits, their copy in fp32 and its gradient. Mixed precision adds a copy of each matrix.
 
         Args:
             batch: rows a forward pass (of one device and one micro-batch).
@@ -127,6 +127,7 @@ class ModelConfig(BaseModel):
         """
         saved = 8 * self.dim + value_bytes * (4 * self.dim + 2 * self.kv_dim + 4 * self.ffn_dim)
         a_token = self.n_layers * saved + (value_bytes + 2 * _FP32) * self.vocab_size
+        copies = value_bytes * (self.n_matrix_parameters + self.vocab_size * self.dim) if value_bytes < _FP32 else 0
         states = {
             "adamw": 2 * self.n_parameters,
             "muon": 2 * self.n_parameters - self.n_matrix_parameters,
@@ -136,7 +137,7 @@ class ModelConfig(BaseModel):
             weights=_FP32 * self.n_parameters,
             gradients=_FP32 * self.n_parameters,
             optimizer=_FP32 * states,
-            activations=batch * length * a_token,
+            activations=batch * length * a_token + copies,
         )
 
 

@@ -16,6 +16,23 @@ from corpusmill.train.model.kv_cache import KVCache
 __all__ = ["Decoder", "init_weights"]
 
 
+class Linear(nn.Linear):
+    """A matrix; only its weight is used in layers, for a module call costs as much as a product of one token."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__(n_in, n_out, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Nothing: torch would draw from its global generator."""
+
+
+class Embedding(nn.Embedding):
+    """A table of rows by token id."""
+
+    def reset_parameters(self) -> None:
+        """Nothing: torch would draw from its global generator."""
+
+
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019)."""
 
@@ -48,6 +65,12 @@ class Rotary:
         cos, sin = angle.cos(), angle.sin()
         return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)])
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _fit(self, end: int, device: torch.device) -> None:
+        length = self._table.shape[1]
+        with torch.inference_mode(False):  # a table made in inference could not serve training afterwards
+            self._table = self._compute(length if end <= length else max(end, 2 * length)).to(device)
+
     def at(self, positions: slice | Tensor, end: int, device: torch.device) -> Tensor:
         """What `rotate` multiplies heads with.
 
@@ -59,10 +82,8 @@ class Rotary:
         Returns:
             float32[2, T, head_dim] or [2, B, 1, T, head_dim]: cosines, and sines with the sign of each half.
         """
-        if end > self._table.shape[1]:
-            self._table = self._compute(max(end, 2 * self._table.shape[1]))
-        if self._table.device != device:
-            self._table = self._table.to(device)
+        if end > self._table.shape[1] or self._table.device != device:
+            self._fit(end, device)
         return self._table[:, positions] if isinstance(positions, slice) else self._table[:, positions].unsqueeze(2)
 
 
@@ -79,10 +100,10 @@ class Attention(nn.Module):
         super().__init__()
         self.head_dim = config.head_dim
         self.layer = layer
-        self.q_proj = nn.Linear(config.dim, config.dim, bias=False)
-        self.k_proj = nn.Linear(config.dim, config.kv_dim, bias=False)
-        self.v_proj = nn.Linear(config.dim, config.kv_dim, bias=False)
-        self.o_proj = nn.Linear(config.dim, config.dim, bias=False)
+        self.q_proj = Linear(config.dim, config.dim)
+        self.k_proj = Linear(config.dim, config.kv_dim)
+        self.v_proj = Linear(config.dim, config.kv_dim)
+        self.o_proj = Linear(config.dim, config.dim)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Mask, cache: KVCache | None) -> Tensor:
         """[B, T, dim] to the same."""
@@ -100,9 +121,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.dim, config.ffn_dim, bias=False)
-        self.up_proj = nn.Linear(config.dim, config.ffn_dim, bias=False)
-        self.down_proj = nn.Linear(config.ffn_dim, config.dim, bias=False)
+        self.gate_proj = Linear(config.dim, config.ffn_dim)
+        self.up_proj = Linear(config.dim, config.ffn_dim)
+        self.down_proj = Linear(config.ffn_dim, config.dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, dim] to the same."""
@@ -131,7 +152,7 @@ class Trunk(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.dim)
+        self.embed_tokens = Embedding(config.vocab_size, config.dim)
         self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.n_layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
 
@@ -146,7 +167,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.model = Trunk(config)
-        self.lm_head = None if config.tied else nn.Linear(config.dim, config.vocab_size, bias=False)
+        self.lm_head = None if config.tied else Linear(config.dim, config.vocab_size)
         self._rotary = Rotary(config)
 
     def forward(

@@ -15,8 +15,8 @@ ROWS = map(json.loads, (Path(__file__).parents[2] / "data/udhr.jsonl").read_text
 UDHR = {row["language"]: row["text"] for row in ROWS}
 
 
-def keep(text: str | None, tag: str | None) -> str | None:
-    return script.script_lines(pa.array([text], pa.string()), pa.array([tag], pa.string()))[0].as_py()
+def keep(text: str | None, tag: str | None, share: float = 0.5) -> str | None:
+    return script.script_lines(pa.array([text], pa.string()), pa.array([tag], pa.string()), share)[0].as_py()
 
 
 @pytest.mark.parametrize("tag", [tag for tag in UDHR if tag != "en"])
@@ -163,9 +163,15 @@ texts = st.lists(lines, max_size=6).map("\n".join)
 
 
 @settings(deadline=None, max_examples=200)
-@given(texts, st.sampled_from(sorted(OWN)))
-def test_the_rule_is_that_of_the_reference(text: str, tag: str) -> None:
-    assert keep(text, tag) == reference.script_lines(text, OWN[tag])
+@given(texts, st.sampled_from(sorted(OWN)), st.integers(1, 100))
+def test_the_rule_is_that_of_the_reference(text: str, tag: str, percent: int) -> None:
+    assert keep(text, tag, percent / 100) == reference.script_lines(text, OWN[tag], percent)
+
+
+def test_a_strict_share_takes_sentences_that_are_mostly_names() -> None:
+    names, sentence = "请用 GNU/Linux 或者 LibreOffice。", "这个选项可以在 Debian 里使用。"
+    assert keep(f"{names}\n{sentence}", "zh") == f"{names}\n{sentence}"
+    assert keep(f"{names}\n{sentence}", "zh", 0.95) == sentence, "4 Han letters for 19 Latin ones, 11 for 6"
 
 
 @settings(deadline=None, max_examples=100)
