@@ -225,8 +225,9 @@ def test_processes_come_and_go_in_the_middle_of_an_epoch_of_a_mixture(folder: Pa
     close(tmp_path / "one", tmp_path / "many", 1e-5)
 
 
-MUON_TOLERANCE = 2e-2
-"""Muon orthogonalises in bf16, so that a last bit of a gradient becomes a thousandth of an update."""
+MUON_TOLERANCE = 1e-3
+"""Nats. Muon orthogonalises in bf16, so a last bit of a gradient becomes a thousandth of an update: measured are 6e-5
+after 12 steps of these runs and 8e-4 after 60."""
 
 
 def test_muon_on_two_processes_has_a_tolerance_of_its_own(folder: Path, tmp_path: Path) -> None:
@@ -234,10 +235,40 @@ def test_muon_on_two_processes_has_a_tolerance_of_its_own(folder: Path, tmp_path
     train(tmp_path / "one", values(folder, **changed))
     torchrun(2, tmp_path / "many", values(folder, **changed))
     for one, other in zip(log(tmp_path / "one"), log(tmp_path / "many"), strict=True):
-        assert math.isclose(one["loss"], other["loss"], rel_tol=MUON_TOLERANCE)
+        assert math.isclose(one["loss"], other["loss"], rel_tol=0, abs_tol=MUON_TOLERANCE)
+
+
+@pytest.mark.slow
+def test_processes_end_every_time(folder: Path, tmp_path: Path) -> None:
+    # a DDP model that outlived its process group hung one run in some twenty
+    for n in range(30):
+        torchrun(2, tmp_path / f"run{n}", values(folder, stop_at=2))
+
+
+# --- what else changes nothing
+
+
+def test_a_bounded_cache_changes_nothing(folder: Path, tmp_path: Path) -> None:
+    changed = {"data": {"order": "blocked"}}
+    train(tmp_path / "flat", values(folder, **changed))
+    bounded = {"data": {"order": "blocked", "cache": str(tmp_path / "cache"), "cache_bytes": 20_000}}
+    train(tmp_path / "bounded", values(folder, **bounded))
+    equal(tmp_path / "flat", tmp_path / "bounded")
 
 
 # --- how a run ends
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_full_memory_says_which_knob_to_turn(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Decoder, "forward", full)
+    with pytest.raises(CorpusmillError, match="optim.micro_batch=2 instead of 5"):
+        train(tmp_path / "run", values(folder))
 
 
 def test_an_interrupted_run_ends_with_a_checkpoint(folder: Path, tmp_path: Path) -> None:
