@@ -19,8 +19,9 @@ def read(name: str) -> str:
 
 
 def command_lines(program: str) -> list[str]:
-    """The lines of README's code blocks that call a program, continued lines joined."""
-    lines = "\n".join(FENCED.findall(read("README.md"))).replace("\\\n", " ").splitlines()
+    """The lines of code blocks that call a program, continued lines joined."""
+    blocks = [block for name in ("README.md", "docs/training.md") for block in FENCED.findall(read(name))]
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [line for line in lines if line.startswith(f"{program} ")]
 
 
@@ -34,10 +35,11 @@ def test_the_readmes_are_in_step() -> None:
     assert headings("README.zh.md") == headings("README.md")
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.zh.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("name", [*(path.name for path in ROOT.glob("*.md")), "docs/training.md"])
 def test_relative_links_lead_to_files(name: str) -> None:
     links = re.findall(r"\]\(([^)#\s]+)", FENCED.sub("", read(name)))
-    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+    folder = (ROOT / name).parent
+    assert [link for link in links if "://" not in link and not (folder / link).exists()] == []
 
 
 def test_commands_of_the_readme_are_understood() -> None:
