@@ -34,12 +34,14 @@ __all__ = [
     "prune",
     "read_state",
     "save",
+    "sweep",
 ]
 
 VERSION = "1.0"
 
 _LIBRARIES = ("corpusmill", "numpy", "safetensors", "tokenizers", "torch")
 _STEP = re.compile(r"step-(\d+)/commit\.json")
+_FOLDER = re.compile(r"step-(\d+)/")
 
 
 class _Model(BaseModel):
@@ -134,6 +136,14 @@ def prune(run: Files, *, keep: int, keep_every: int | None) -> None:
     for step in committed_steps(run)[:-keep]:
         if keep_every is None or step % keep_every:
             discard(run, step)
+
+
+def sweep(run: Files) -> None:
+    """Remove what killed processes left behind: temporary files, and checkpoints that were never committed."""
+    run.sweep()
+    begun = {int(match[1]) for name in run.list("") if (match := _FOLDER.match(name))}
+    for step in begun - set(committed_steps(run)):
+        discard(run, step)
 
 
 def read_state(run: Files, step: int) -> tuple[State, dict[str, Tensor]]:

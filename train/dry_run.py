@@ -13,12 +13,13 @@ from corpusmill.train.distributed import Processes, processes
 from corpusmill.train.hardware import (
     Precision,
     describe_device,
+    free_bytes,
     peak_flops,
     pick_device,
     pick_precision,
     set_threads,
 )
-from corpusmill.train.model.config import PRESETS, preset
+from corpusmill.train.model.config import PRESETS, ModelConfig, TrainingBytes, preset
 from corpusmill.train.model.decoder import Decoder, init_weights
 from corpusmill.train.setup import Setup, first_plan, open_setup
 from corpusmill.train.trainer import Trainer
@@ -44,9 +45,18 @@ def dry_run(config: TrainConfig, console: Console) -> None:
     device = pick_device(config.device)
     precision = pick_precision(config.precision, device)
     setup = open_setup(config)
-    console.print(_models(setup, 2 if precision == "bf16" else 4))
+    console.print(_models(setup, precision))
     console.print()
     console.print(_data(setup))
+    needed, free = _memory(setup.model, setup, setup.sequence_length, precision).total, free_bytes(device)
+    if free is not None and needed > free:
+        console.print()
+        console.print(
+            f"no steps were timed: this run needs about {human_bytes(needed)}, and {describe_device(device)} has "
+            f"{human_bytes(free)} free. Lower optim.micro_batch (now {_rows_at_once(setup)}), or take a smaller "
+            "model.preset"
+        )
+        return
     with processes(device) as group:
         seconds = _seconds_a_step(setup, group, precision)
     peak = peak_flops(device, precision) * group.world
@@ -65,9 +75,17 @@ def dry_run(config: TrainConfig, console: Console) -> None:
         console.print(f"peak memory {human_bytes(torch.cuda.max_memory_allocated(device))}")
 
 
-def _models(setup: Setup, value_bytes: int) -> Table:
+def _rows_at_once(setup: Setup) -> int:
+    return setup.config.optim.micro_batch or setup.config.optim.batch
+
+
+def _memory(model: ModelConfig, setup: Setup, length: int, precision: Precision) -> TrainingBytes:
+    value_bytes = 2 if precision == "bf16" else 4
+    return model.training_bytes(_rows_at_once(setup), length, setup.config.optim.name, value_bytes=value_bytes)
+
+
+def _models(setup: Setup, precision: Precision) -> Table:
     """All presets with this vocabulary, and the model at hand."""
-    config, n_rows = setup.config, setup.config.optim.micro_batch or setup.config.optim.batch
     table = Table("model", "parameters", "layers", "width", "heads", "context", "weights", box=None)
     for name in ("gradients", "optimizer", "activations", "memory in all"):
         table.add_column(name)
@@ -76,7 +94,7 @@ def _models(setup: Setup, value_bytes: int) -> Table:
     models = {name: preset(name, setup.model.vocab_size) for name in PRESETS} | {"this run": setup.model}
     for name, model in models.items():
         length = setup.sequence_length if name == "this run" else model.max_length
-        memory = model.training_bytes(n_rows, length, config.optim.name, value_bytes=value_bytes)
+        memory = _memory(model, setup, length, precision)
         if name == "this run":
             table.add_section()
         table.add_row(
@@ -90,7 +108,8 @@ def _models(setup: Setup, value_bytes: int) -> Table:
             human_bytes(memory.total),
         )
     table.caption = (
-        f"memory of one device with {config.optim.name} and {n_rows} sequences at once; activations estimated"
+        f"memory of a device with {setup.config.optim.name} and {_rows_at_once(setup)} sequences at once; activations "
+        "estimated"
     )
     return table
 

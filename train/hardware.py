@@ -4,6 +4,7 @@ import os
 import re
 import time
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -13,6 +14,7 @@ from corpusmill.schemas.errors import UsageError
 __all__ = [
     "Precision",
     "describe_device",
+    "free_bytes",
     "out_of_memory_message",
     "peak_flops",
     "pick_device",
@@ -113,6 +115,20 @@ def describe_device(device: torch.device) -> str:
     name = str(torch.cpu.get_capabilities().get("cpu_name") or torch.cpu.get_capabilities()["architecture"])
     n_threads = torch.get_num_threads()
     return f"cpu ({name}, {n_threads} thread{'s' if n_threads > 1 else ''})"
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that is free on a device; None where it cannot be known."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "cpu" and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        meminfo = Path("/proc/meminfo")
+        if meminfo.exists():  # what is used as a cache of files is free, too
+            found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
+            if found:
+                return int(found[1]) * 1024
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
 
 
 def set_threads(n: int | None) -> int:

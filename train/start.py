@@ -15,6 +15,7 @@ from corpusmill.train.checkpoint import (
     find_model,
     model_folder,
     read_state,
+    sweep,
 )
 from corpusmill.train.config import TrainConfig
 from corpusmill.train.data.dataset import TokenDataset
@@ -106,6 +107,7 @@ def _train(
         for line in _introduction(trainer, saved):
             monitor.say(line)
         if group.is_main:
+            sweep(files)
             files.write_bytes("settings.json", config.model_dump_json(indent=1).encode())
         return Run(trainer, files, monitor, open_held_out(setup)).train()
 

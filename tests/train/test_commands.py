@@ -72,6 +72,14 @@ def test_a_dry_run_shows_sizes_and_time_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_of_a_model_that_does_not_fit_is_not_timed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--data", str(folder / "dataset"), "--set", f"data.cache={folder / 'cache'}", "--device", "cpu"]
+    assert main(["train", *arguments, "--set", "model.preset=7b", "--set", "optim.batch=4096", "--dry-run"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no steps were timed: this run needs about" in said
+    assert "Lower optim.micro_batch (now 4096)" in said
+
+
 def test_eval_scores_by_language_and_source(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "--checkpoint", str(folder / "run"), "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)

@@ -294,6 +294,9 @@ def test_a_loss_that_is_not_a_number_ends_the_run(folder: Path, tmp_path: Path) 
         train(tmp_path / "run", values(folder, optim={"name": "sgd", "lr": 1e30, "clip": 0, "warmup": 0}))
 
 
+LEFT = ["log.jsonl", "settings.json", "step-4", "step-5", "tensorboard", "tmp"]
+
+
 @pytest.mark.parametrize("moment", ["publish", "published"])
 def test_a_run_that_is_killed_while_it_saves_goes_on_to_the_same_end(folder: Path, tmp_path: Path, moment: str) -> None:
     train(tmp_path / "whole", values(folder))
@@ -322,5 +325,7 @@ start(TrainConfig.model_validate(json.loads(sys.argv[1])), sys.argv[2], quiet=Tr
         )
         assert done.returncode == 9
         assert committed_steps(Files(out)) == [4]
+        resume(out, values(folder, stop_at=5))
+        assert sorted(path.name for path in out.glob("*")) == LEFT, "what the killed process left is swept"
         resume(out, values(folder))
         equal(tmp_path / "whole", out)

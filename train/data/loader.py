@@ -22,6 +22,9 @@ IGNORE = -100
 _SAMPLES_AT_ONCE = 4096
 """Samples that are located together: permuting a few at a time would cost more than reading them."""
 
+_TOKENS_AT_ONCE = 1 << 17
+"""Tokens that are gathered together, for short rows: what Python costs a batch would be more than the gather."""
+
 _AHEAD = 4
 """Batches that wait ready."""
 
@@ -158,15 +161,17 @@ class Loader:
             end = step + 1
             while end < min(last, step + _SAMPLES_AT_ONCE // segment.batch) and self._plan.segment_at(end) is segment:
                 end += 1
-            mine = [self._plan.samples_of(s)[self._rank :: self._world] for s in range(step, end)]
-            flat = np.concatenate([np.arange(r.start, r.stop, r.step, dtype=np.int64) for r in mine])
-            numbers, windows = self._samples.windows(segment, flat) if len(flat) else (flat, flat)
-            n_rows, at = -(-segment.batch // self._world), 0
-            for part in mine:
-                rows = np.full((n_rows, segment.sequence_length + 1), -1, np.int64)
-                if len(part):
-                    here = slice(at, at + len(part))
-                    rows[: len(part)] = self._samples.rows(segment.sequence_length, numbers[here], windows[here])
-                    at += len(part)
-                yield rows
+            samples = np.arange(self._plan.samples_of(step).start, self._plan.samples_of(end - 1).stop, dtype=np.int64)
+            samples = samples.reshape(end - step, segment.batch)[:, self._rank :: self._world]
+            n_mine, n_rows, length = samples.shape[1], -(-segment.batch // self._world), segment.sequence_length
+            flat = samples.ravel()
+            numbers, windows = self._samples.windows(segment, flat) if flat.size else (flat, flat)
+            together = max(1, _TOKENS_AT_ONCE // (n_rows * length))
+            for at in range(0, end - step, together):
+                here = slice(at * n_mine, (at + together) * n_mine)
+                rows = self._samples.rows(length, numbers[here], windows[here])
+                rows = rows.reshape(min(together, end - step - at), n_mine, length + 1)
+                if n_mine < n_rows:
+                    rows = np.pad(rows, ((0, 0), (0, n_rows - n_mine), (0, 0)), constant_values=-1)
+                yield from rows
             step = end
