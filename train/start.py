@@ -1,7 +1,9 @@
 """From a configuration to a run: devices, datasets, weights and data plan, new or from the last checkpoint."""
 
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from corpusmill.schemas import lease, tokens
@@ -74,7 +76,18 @@ def start(
     precision = pick_precision(config.precision, device)
     files = Files(out)
     with processes(device) as group, lease.hold(files, say.print) if group.is_main else nullcontext():
-        return _train(open_setup(config), group, precision, files, saved, skip_steps, quiet)
+        with _decoding(shown=group.is_main and not quiet) as progress:
+            setup = open_setup(config, progress)
+        return _train(setup, group, precision, files, saved, skip_steps, quiet)
+
+
+@contextmanager
+def _decoding(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar for the tokens of datasets that are decoded for the first time."""
+    columns = (TextColumn("decoding"), BarColumn(), TextColumn("{task.completed:,.0f} tokens"), TimeRemainingColumn())
+    with Progress(*columns, console=say, transient=True, disable=not (shown and say.is_terminal)) as bar:
+        line = bar.add_task("", visible=False)
+        yield lambda done, total: bar.update(line, completed=done, total=total, visible=True)
 
 
 def _train(

@@ -162,9 +162,12 @@ class Loader:
             while end < min(last, step + _SAMPLES_AT_ONCE // segment.batch) and self._plan.segment_at(end) is segment:
                 end += 1
             samples = np.arange(self._plan.samples_of(step).start, self._plan.samples_of(end - 1).stop, dtype=np.int64)
-            samples = samples.reshape(end - step, segment.batch)[:, self._rank :: self._world]
-            n_mine, n_rows, length = samples.shape[1], -(-segment.batch // self._world), segment.sequence_length
-            flat = samples.ravel()
+            flat = samples.reshape(-1, segment.batch)[:, self._rank :: self._world].ravel()
+            n_mine, n_rows, length = (
+                flat.size // (end - step),
+                -(-segment.batch // self._world),
+                segment.sequence_length,
+            )
             numbers, windows = self._samples.windows(segment, flat) if flat.size else (flat, flat)
             together = max(1, _TOKENS_AT_ONCE // (n_rows * length))
             for at in range(0, end - step, together):
