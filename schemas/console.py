@@ -20,8 +20,21 @@ say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 _INTERRUPTED = 130  # typer's exit code for Ctrl-C
 
 
-def call(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
-    """Run a typer app; known errors become one message and their exit code."""
+def call(
+    app: typer.Typer,
+    name: str,
+    arguments: Sequence[str],
+    *,
+    interrupted: str | None = "stopped; what is committed stays, the same command goes on",
+) -> int:
+    """Run a typer app; known errors become one message and their exit code.
+
+    Args:
+        app: with one command.
+        name: of the command.
+        arguments: that it was given.
+        interrupted: said after Ctrl-C; None for commands that say it themselves.
+    """
     try:
         typer.main.get_command(app).main(list(arguments), prog_name=f"corpusmill {name}")
     except CorpusmillError as error:
@@ -31,8 +44,8 @@ def call(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
         say.print(f"corpusmill {name}: {error}", style="red" if say.is_terminal else None)
         return 1
     except SystemExit as end:
-        if end.code == _INTERRUPTED:
-            say.print(f"corpusmill {name}: stopped; what is committed stays, the same command goes on")
+        if end.code == _INTERRUPTED and interrupted is not None:
+            say.print(f"corpusmill {name}: {interrupted}")
         return int(end.code or 0)
     return 0
 

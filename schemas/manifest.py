@@ -114,7 +114,8 @@ class Manifest(_Model):
             SchemaError: another major version, naming both.
             pydantic.ValidationError: not a manifest.
         """
-        version = str(json.loads(data).get("version", "none"))
+        values = json.loads(data)
+        version = str(values.get("version", "none")) if isinstance(values, dict) else "none"
         if version.split(".")[0] != VERSION.split(".")[0]:
             raise SchemaError(f"{where} is a manifest of version {version}, but version {VERSION} is read here")
         return cls.model_validate_json(data)

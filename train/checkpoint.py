@@ -154,7 +154,14 @@ def read_state(run: Files, step: int) -> tuple[State, dict[str, Tensor]]:
     Raises:
         SchemaError: a file was changed or is missing, or the state has another major version.
     """
-    listed = json.loads(run.read_bytes(_commit_name(step)))["files"]
+    try:
+        listed: dict[str, str] = json.loads(run.read_bytes(_commit_name(step)))["files"]
+        _ = listed["state/state.json"], listed["state/optimizer.safetensors"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SchemaError(
+            f"{run.url(_commit_name(step))} is no commit record: {error!r}; remove {run.url(f'step-{step}')} to go on "
+            "from the checkpoint before it"
+        ) from error
     content: dict[str, bytes] = {}
     for name, expected in listed.items():
         data = run.read_or_none(f"step-{step}/{name}")

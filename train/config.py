@@ -1,5 +1,7 @@
 """The configuration of a training run: one YAML file or none, checked whole before any work starts."""
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import gcd, lcm
@@ -25,8 +27,11 @@ __all__ = [
 ]
 
 
+_WEIGHT = r"\d+(\.\d+)?"
+
+
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelChoice(_Model):
@@ -92,7 +97,7 @@ class DatasetChoice(_Model):
     """
 
     path: Annotated[str, Field(min_length=1)]
-    weight: Annotated[str | None, Field(pattern=r"^\d+(\.\d+)?$")] = None
+    weight: Annotated[str | None, Field(pattern=rf"^{_WEIGHT}$")] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -103,9 +108,12 @@ class DatasetChoice(_Model):
         if not isinstance(value, str):
             return value
         path, colon, weight = value.rpartition(":")
-        if colon and path and weight.replace(".", "", 1).isdigit():
-            return {"path": path, "weight": weight}
-        return {"path": value}
+        is_port = re.fullmatch(r"\w+://[^/]*", path)
+        if not colon or is_port or not re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", weight):
+            return {"path": value}
+        if not re.fullmatch(_WEIGHT, weight):
+            raise ValueError(f"the weight {weight} is no share: write it as 3 or 0.5")
+        return {"path": path, "weight": weight}
 
 
 class Data(_Model):
@@ -123,7 +131,7 @@ class Data(_Model):
     """
 
     datasets: list[DatasetChoice] = []
-    split: str = "train"
+    split: Literal["train", "validation", "test"] = "train"
     sequence_length: Annotated[int, Field(gt=0)] | None = None
     order: Literal["global", "blocked"] = "global"
     document_mask: bool = True
@@ -198,7 +206,7 @@ class Evaluation(_Model):
     """
 
     every: Annotated[int, Field(gt=0)] | None = None
-    split: str = "validation"
+    split: Literal["train", "validation", "test"] = "validation"
     max_documents: Annotated[int, Field(gt=0)] | None = None
     prompts: list[str] = []
     max_new_tokens: Annotated[int, Field(gt=0)] = 64
@@ -285,7 +293,9 @@ def _anchor(data: dict[str, Any], folder: Path) -> None:
     """Make relative paths absolute, so that they mean the same wherever the run is resumed from."""
 
     def absolute(value: Any) -> Any:
-        return value if not isinstance(value, str) or "://" in value else str(folder / Path(value).expanduser())
+        if not isinstance(value, str):
+            return value
+        return value.rstrip("/") if "://" in value else os.path.normpath(folder / Path(value).expanduser())
 
     def field(section: Any, name: str) -> None:
         if isinstance(section, dict) and section.get(name) is not None:

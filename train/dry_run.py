@@ -13,6 +13,7 @@ from corpusmill.train.distributed import Processes, processes
 from corpusmill.train.hardware import (
     Precision,
     describe_device,
+    explained_out_of_memory,
     free_bytes,
     peak_flops,
     pick_device,
@@ -44,35 +45,40 @@ def dry_run(config: TrainConfig, console: Console) -> None:
     set_threads(config.threads)
     device = pick_device(config.device)
     precision = pick_precision(config.precision, device)
-    setup = open_setup(config)
-    console.print(_models(setup, precision))
-    console.print()
-    console.print(_data(setup))
-    needed, free = _memory(setup.model, setup, setup.sequence_length, precision).total, free_bytes(device)
-    if free is not None and needed > free:
-        console.print()
-        console.print(
-            f"no steps were timed: this run needs about {human_bytes(needed)}, and {describe_device(device)} has "
-            f"{human_bytes(free)} free. Lower optim.micro_batch (now {_rows_at_once(setup)}), or take a smaller "
-            "model.preset"
-        )
-        return
     with processes(device) as group:
-        seconds = _seconds_a_step(setup, group, precision)
-    peak = peak_flops(device, precision) * group.world
-    tokens = config.optim.batch * setup.sequence_length
-    mfu = setup.model.flops_per_token(setup.sequence_length) * tokens / seconds / peak
-    console.print()
-    console.print(
-        f"{config.optim.steps:,} steps of {config.optim.batch} x {setup.sequence_length} = {tokens:,} tokens, in all "
-        f"{config.optim.steps * tokens:,}, {config.optim.steps * tokens / setup.model.n_parameters:.1f} a parameter"
-    )
-    console.print(
-        f"{precision} on {describe_device(device)}: {seconds:.3f} s a step, {tokens / seconds:,.0f} tokens/s, "
-        f"{mfu:.1%} of peak; the run takes {_duration(config.optim.steps * seconds)}"
-    )
+        if not group.is_main:
+            console = Console(quiet=True)
+        setup = open_setup(config)
+        console.print(_models(setup, precision))
+        console.print()
+        console.print(_data(setup))
+        console.print()
+        needed, free = _memory(setup.model, setup, setup.sequence_length, precision).total, free_bytes(device)
+        if free is not None and needed > free:
+            console.print(
+                f"no steps were timed: this run needs about {human_bytes(needed)}, and {describe_device(device)} has "
+                f"{human_bytes(free)} free. Lower optim.micro_batch (now {_rows_at_once(setup)}), or take a smaller "
+                "model.preset"
+            )
+            return
+        with explained_out_of_memory(_rows_at_once(setup), setup.sequence_length):
+            seconds = _seconds_a_step(setup, group, precision)
+        peak = peak_flops(device, precision) * group.world
+        console.print(_speed(setup, seconds, peak))
     if device.type == "cuda":
         console.print(f"peak memory {human_bytes(torch.cuda.max_memory_allocated(device))}")
+    console.print(f"{precision} on {describe_device(device)}")
+
+
+def _speed(setup: Setup, seconds: float, peak: float) -> str:
+    optim, length = setup.config.optim, setup.sequence_length
+    tokens = optim.batch * length
+    mfu = setup.model.flops_per_token(length) * tokens / seconds / peak
+    return (
+        f"{optim.steps:,} steps of {optim.batch} x {length} = {tokens:,} tokens, in all {optim.steps * tokens:,}, "
+        f"{optim.steps * tokens / setup.model.n_parameters:.1f} a parameter\n{seconds:.3f} s a step, "
+        f"{tokens / seconds:,.0f} tokens/s, {mfu:.1%} of peak; the run takes {_duration(optim.steps * seconds)}"
+    )
 
 
 def _rows_at_once(setup: Setup) -> int:

@@ -3,17 +3,20 @@
 import os
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from corpusmill.schemas.errors import UsageError
+from corpusmill.schemas.errors import CorpusmillError, UsageError
 
 __all__ = [
     "Precision",
     "describe_device",
+    "explained_out_of_memory",
     "free_bytes",
     "out_of_memory_message",
     "peak_flops",
@@ -160,6 +163,18 @@ def out_of_memory_message(error: BaseException, *, micro_batch: int, sequence_le
     if micro_batch > 1:
         fixes.insert(0, f"optim.micro_batch={micro_batch // 2} instead of {micro_batch} (same result, a little slower)")
     return f"memory is full; try, in this order: {'; '.join(fixes)}"
+
+
+@contextmanager
+def explained_out_of_memory(micro_batch: int, sequence_length: int) -> Iterator[None]:
+    """Turn a full memory in the block into a CorpusmillError with `out_of_memory_message`."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        message = out_of_memory_message(error, micro_batch=micro_batch, sequence_length=sequence_length)
+        if message is None:
+            raise
+        raise CorpusmillError(message) from error
 
 
 def _installed() -> str:

@@ -14,7 +14,6 @@ __all__ = ["changed_settings", "check_datasets", "continue_plan", "refuse_silent
 _FIXED = {
     "model": "the weights have the old sizes; begin a new run, from these weights with model.path if they fit",
     "seed": "the order of the data follows from it",
-    "precision": "every step would be computed otherwise",
     "data.split": "the data plan counts the windows of the old split",
     "data.order": "windows would come again or never within an epoch",
     "data.document_mask": "the model would see other contexts from here on",
@@ -61,8 +60,8 @@ def refuse_silent_changes(changes: Mapping[str, tuple[Any, Any]], state: State, 
             )
     if precision != state.precision:
         raise UsageError(
-            f"--resume: precision is {precision} on this machine, but the run is in {state.precision}: its steps "
-            "would be computed otherwise; go on where it began"
+            f"--resume: precision is {precision} here, but the run is in {state.precision}: its steps would be "
+            f"computed otherwise; set precision={state.precision}, on a machine that has it"
         )
 
 
@@ -73,12 +72,12 @@ def check_datasets(state: State, setup: Setup) -> None:
         UsageError: naming the folder and both fingerprints.
     """
     before = {dataset.path: dataset.fingerprint for dataset in state.datasets}
-    for choice, fingerprint in zip(setup.config.data.datasets, setup.datasets, strict=True):
-        if before.get(choice.path, fingerprint) != fingerprint:
+    for fingerprint, dataset in setup.datasets.items():
+        if before.get(dataset.location, fingerprint) != fingerprint:
             raise UsageError(
-                f"--resume: {choice.path} has the fingerprint {fingerprint}, but the run was trained on "
-                f"{before[choice.path]}: the dataset was made again. Bring the old one back, or begin a new run in "
-                "another --out"
+                f"--resume: {dataset.location} has the fingerprint {fingerprint}, but the run was trained on "
+                f"{before[dataset.location]}: the dataset was made again. Bring the old one back, or begin a new run "
+                "in another --out"
             )
     tokenizer = setup.first.manifest.tokenizer.sha256
     if tokenizer != state.tokenizer_sha256:

@@ -28,8 +28,8 @@ class Outcome:
 
     Attributes:
         step: steps that are done.
-        signal: number of the one that stopped it early; 0: none.
-        evaluation: of the last step; None where there was nothing to score.
+        signal: number of the one that stopped it early, on any process; 0: none.
+        evaluation: of the last step; None where there was nothing to score, or no time to.
     """
 
     step: int
@@ -53,7 +53,10 @@ class Run:
         self._signal = 0
 
     def train(self) -> Outcome:
-        """Train to the last step, to `stop_at`, or until a signal; the last step is measured and kept."""
+        """Train to the last step, to `stop_at`, or until a signal.
+
+        A checkpoint of the last step is kept. It is scored, too, unless a signal came.
+        """
         trainer, config = self._trainer, self._trainer.setup.config
         last = min(config.stop_at or config.optim.steps, config.optim.steps)
         evaluation = None
@@ -63,10 +66,11 @@ class Run:
                 awaited, began = ended, time.perf_counter()
                 result = trainer.train_step(rows, stop=self._signal > 0)
                 ended = time.perf_counter()
-                stops = result.asked_to_stop or trainer.step == last
-                measures = stops or bool(config.eval.every and trainer.step % config.eval.every == 0)
+                ends, stops = trainer.step == last, result.asked_to_stop
+                # who sends a signal waits some seconds before the next: the checkpoint is all there is time for
+                measures = ends or bool(not stops and config.eval.every and trainer.step % config.eval.every == 0)
                 if measures:
-                    evaluation = self._evaluate(None if stops else config.eval.max_documents)
+                    evaluation = self._evaluate(None if ends else config.eval.max_documents)
                 self._monitor.step(
                     trainer.step,
                     loss=result.loss,
@@ -79,12 +83,12 @@ class Run:
                     evaluation=evaluation if measures else None,
                     samples=self._samples() if measures else (),
                 )
-                if stops or trainer.step % config.checkpoint.every == 0:
+                if ends or stops or trainer.step % config.checkpoint.every == 0:
                     self._save(evaluation if measures else None)
-                if stops:
-                    break
+                if stops and not ends:
+                    return Outcome(step=trainer.step, signal=self._signal or signal.SIGTERM, evaluation=None)
                 ended = time.perf_counter()
-        return Outcome(step=trainer.step, signal=self._signal, evaluation=evaluation)
+        return Outcome(step=trainer.step, signal=0, evaluation=evaluation)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

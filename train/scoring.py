@@ -87,7 +87,7 @@ def score_checkpoint(
         raise UsageError(f"{location} does not say what it was trained on: give --data DIR/dataset")
     model = read_model(folder)
     digest = hashlib.sha256(model.tokenizer_json).hexdigest()
-    datasets = [TokenDataset.open(path, split=split) for path in paths]
+    datasets = [TokenDataset.open(path, split=split, decode=False) for path in paths]
     for dataset in datasets:
         if dataset.manifest.tokenizer.sha256 != digest:
             raise UsageError(

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corpusmill.schemas.errors import UsageError
+from corpusmill.train.checkpoint import find_model
 from corpusmill.train.config import TrainConfig, integer_weights
 from corpusmill.train.data.dataset import TokenDataset
 from corpusmill.train.data.plan import DataPlan, Segment, SegmentSource
 from corpusmill.train.model.config import ModelConfig, preset
+from corpusmill.train.model.folder import read_config
 
 __all__ = ["Setup", "first_plan", "next_segment", "open_setup"]
 
@@ -37,12 +39,15 @@ class Setup:
         return next(iter(self.datasets.values()))
 
 
-def open_setup(config: TrainConfig, progress: Callable[[int, int], None] | None = None) -> Setup:
+def open_setup(
+    config: TrainConfig, progress: Callable[[int, int], None] | None = None, *, model: str | None = None
+) -> Setup:
     """Open what a configuration names.
 
     Args:
         config: checked by itself.
         progress: called with tokens decoded and tokens in all, while a cache is built.
+        model: folder of the checkpoint to go on from, which has the sizes; None: the configuration has them.
 
     Raises:
         UsageError: no dataset, one named twice, datasets or a model of different tokenizers, nothing to train on.
@@ -64,6 +69,8 @@ def open_setup(config: TrainConfig, progress: Callable[[int, int], None] | None 
                 f"--data {choice.path} is the dataset {datasets[dataset.fingerprint].location} again: name it once, "
                 "with its whole weight"
             )
+        if dataset.n_tokens == 0:
+            raise UsageError(f"{dataset.location}: the split {config.data.split!r} has no tokens to train on")
         datasets[dataset.fingerprint] = dataset
     opened = list(datasets.values())
     first = opened[0]
@@ -74,25 +81,19 @@ def open_setup(config: TrainConfig, progress: Callable[[int, int], None] | None 
                 f"{dataset.location} was made with another tokenizer than {first.location}: sha256 {digest}, "
                 f"expected {digests[0]}; make one of them again with tokenizer.path set to the other's tokenizer.json"
             )
-    model = _model(config, first)
-    length = config.data.sequence_length or model.max_length
-    if length > model.max_length:
+    sizes = _model(config, first) if model is None else read_config(model)
+    length = config.data.sequence_length or sizes.max_length
+    if length > sizes.max_length:
         raise UsageError(
-            f"data.sequence_length is {length}, but the model's context is {model.max_length}: lower it, or set "
+            f"data.sequence_length is {length}, but the model's context is {sizes.max_length}: lower it, or set "
             f"model.max_length={length}"
         )
-    for dataset in opened:
-        if dataset.n_windows(length) == 0:
-            raise UsageError(f"{dataset.location}: the split {config.data.split!r} has no documents to train on")
     weights = integer_weights(config.data.datasets, [dataset.n_tokens for dataset in opened])
-    return Setup(config=config, datasets=datasets, weights=weights, model=model, sequence_length=length)
+    return Setup(config=config, datasets=datasets, weights=weights, model=sizes, sequence_length=length)
 
 
 def _model(config: TrainConfig, dataset: TokenDataset) -> ModelConfig:
     if config.model.path is not None:
-        from corpusmill.train.checkpoint import find_model
-        from corpusmill.train.model.folder import read_config
-
         model = read_config(find_model(config.model.path))
         if model.vocab_size < dataset.vocab_size:
             raise UsageError(

@@ -1,14 +1,15 @@
 """From a configuration to a run: devices, datasets, weights and data plan, new or from the last checkpoint."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from corpusmill.schemas import lease, tokens
 from corpusmill.schemas.console import say
-from corpusmill.schemas.errors import UsageError
+from corpusmill.schemas.errors import LeaseError, UsageError
 from corpusmill.schemas.files import Files
 from corpusmill.train.checkpoint import (
     State,
@@ -25,6 +26,7 @@ from corpusmill.train.distributed import Processes, processes
 from corpusmill.train.hardware import (
     Precision,
     describe_device,
+    explained_out_of_memory,
     peak_flops,
     pick_device,
     pick_precision,
@@ -75,10 +77,36 @@ def start(
     device = pick_device(config.device)
     precision = pick_precision(config.precision, device)
     files = Files(out)
-    with processes(device) as group, lease.hold(files, say.print) if group.is_main else nullcontext():
+    with processes(device) as group, _held(files, group):
+        if saved is not None and committed_steps(files)[-1:] != [saved[0].step]:
+            raise UsageError(f"{out} has another checkpoint by now: another run went on with it; type that again")
         with _decoding(shown=group.is_main and not quiet) as progress:
-            setup = open_setup(config, progress)
+            model = None if saved is None else files.url(model_folder(saved[0].step))
+            setup = open_setup(config, progress, model=model)
         return _train(setup, group, precision, files, saved, skip_steps, quiet)
+
+
+@contextmanager
+def _held(files: Files, group: Processes) -> Iterator[None]:
+    """Hold the run folder for the block; all processes fail together if it is not to be had."""
+    was_there = files.exists("")
+    try:
+        with ExitStack() as stack:
+            refusal = ""
+            if group.is_main:
+                try:
+                    stack.enter_context(lease.hold(files, say.print))
+                    stack.callback(files.sweep)
+                except LeaseError as error:
+                    refusal = str(error)
+            refusal = group.gather(refusal)[0]
+            if refusal:
+                raise LeaseError(refusal)
+            yield
+    finally:
+        if group.is_main and not was_there:
+            with suppress(OSError):  # something is in it
+                Path(files.root).rmdir()
 
 
 @contextmanager
@@ -104,10 +132,14 @@ def _train(
         trainer = _begin(setup, group, precision)
     else:
         trainer = _go_on(setup, group, precision, files, saved, skip_steps)
-    if trainer.step >= (config.stop_at or config.optim.steps):
-        raise UsageError(
-            f"{files.root} is at step {trainer.step} already: set stop_at or optim.steps to a later one to go on"
-        )
+    if trainer.step >= min(config.stop_at or config.optim.steps, config.optim.steps):
+        if group.is_main:
+            say.print(
+                f"{files.root} is at step {trainer.step} already: nothing is left to do; to go on, set stop_at or "
+                "optim.steps to a later one"
+            )
+        return Outcome(step=trainer.step, signal=0, evaluation=None)
+    held_out = open_held_out(setup)
     with Monitor(
         files.root,
         steps=config.optim.steps,
@@ -119,16 +151,19 @@ def _train(
     ) as monitor:
         for line in _introduction(trainer, saved):
             monitor.say(line)
+        if not held_out:
+            monitor.say(f"no dataset has the split {config.eval.split!r}: nothing will be scored")
         if group.is_main:
             sweep(files)
             files.write_bytes("settings.json", config.model_dump_json(indent=1).encode())
-        return Run(trainer, files, monitor, open_held_out(setup)).train()
+        return Run(trainer, files, monitor, held_out).train()
 
 
 def _begin(setup: Setup, group: Processes, precision: Precision) -> Trainer:
     if setup.config.model.path is None:
-        decoder = Decoder(setup.model)
-        init_weights(decoder, setup.config.seed)
+        with explained_out_of_memory(setup.config.optim.micro_batch or setup.config.optim.batch, setup.sequence_length):
+            decoder = Decoder(setup.model)
+            init_weights(decoder, setup.config.seed)
     else:
         decoder = _imported(setup)
     return Trainer(setup, first_plan(setup), decoder, group, precision=precision)
@@ -163,11 +198,11 @@ def _go_on(
     return trainer
 
 
-def open_held_out(setup: Setup, split: str | None = None) -> list[TokenDataset]:
-    """The datasets at the split that is scored (default: `eval.split`), those that have it."""
-    data, split = setup.config.data, split or setup.config.eval.split
+def open_held_out(setup: Setup) -> list[TokenDataset]:
+    """The datasets at the split that is scored, those that have it."""
+    data, split = setup.config.data, setup.config.eval.split
     return [
-        TokenDataset.open(dataset.location, split=split, cache=data.cache, cache_bytes=data.cache_bytes)
+        TokenDataset.open(dataset.location, split=split, cache=data.cache, decode=False)
         for dataset in setup.datasets.values()
         if split in dataset.manifest.splits
     ]

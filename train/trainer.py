@@ -18,7 +18,7 @@ from corpusmill.train.config import Optim
 from corpusmill.train.data.loader import IGNORE, Loader, split_rows
 from corpusmill.train.data.plan import DataPlan
 from corpusmill.train.distributed import Processes
-from corpusmill.train.hardware import Precision, out_of_memory_message
+from corpusmill.train.hardware import Precision, explained_out_of_memory
 from corpusmill.train.model.attention import attention_mask
 from corpusmill.train.model.decoder import Decoder
 from corpusmill.train.optim import Optimizers, OptimizerSettings, clip_gradients
@@ -143,15 +143,8 @@ class Trainer:
         Raises:
             CorpusmillError: the loss or the gradient is not finite, or memory ran out.
         """
-        try:
+        with explained_out_of_memory(self.micro_batch, self.setup.sequence_length):
             return self._train_step(rows, stop)
-        except (RuntimeError, MemoryError) as error:
-            message = out_of_memory_message(
-                error, micro_batch=self.micro_batch, sequence_length=self.setup.sequence_length
-            )
-            if message is None:
-                raise
-            raise CorpusmillError(message) from error
 
     def _train_step(self, rows: NDArray[np.int64], stop: bool) -> StepResult:
         n_mine = int(((rows[:, :-1] >= 0) & (rows[:, 1:] >= 0)).sum())

@@ -1,6 +1,9 @@
 """The commands of the training stage, as a user types them."""
 
+import io
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,8 +54,8 @@ def test_a_run_ends_with_its_scores_and_where_the_model_is(
 def test_a_run_that_is_there_is_not_begun_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command(folder), "--out", str(folder / "run")]) == 2
     assert "has a checkpoint of step 4: go on with --resume" in capsys.readouterr().err
-    assert main([*command(folder), "--out", str(folder / "run"), "--resume"]) == 2
-    assert "at step 4 already: set stop_at or optim.steps" in capsys.readouterr().err
+    assert main([*command(folder), "--out", str(folder / "run"), "--resume"]) == 0
+    assert "at step 4 already: nothing is left to do" in capsys.readouterr().err
 
 
 def test_a_longer_run_goes_on_with_what_the_run_knows(folder: Path, tmp_path: Path) -> None:
@@ -140,6 +143,11 @@ def test_a_model_of_another_tokenizer_is_refused(
         (["train", "--data", "DATA"], "--out is missing"),
         (["train", "--out", "x"], "no dataset: give one or more with --data"),
         (["train", "--data", "nowhere", "--out", "x"], "nowhere"),
+        (["train", "--data", "DATA:-1", "--out", "x"], "the weight -1 is no share: write it as 3 or 0.5"),
+        (["train", "--data", "DATA:1e3", "--out", "x"], "the weight 1e3 is no share"),
+        (["train", "--data", "DATA", "--out", __file__], "is a file: name a folder"),
+        (["train", "--data", "DATA", "--out", "x", "--set", "optim.eps=.inf"], "optim.eps"),
+        (["train", "--data", "DATA", "--out", "x", "--set", "eval.split=vaildation"], "eval.split: 'vaildation'"),
         (["train", "--data", "DATA", "--out", "gs://b/run"], "a run folder is local"),
         (["train", "--data", "DATA", "--out", "x", "--skip-steps", "3"], "add --resume"),
         (["train", "--data", "DATA", "--out", "x", "--set", "optim.stepz=3"], "did you mean 'steps'?"),
@@ -166,12 +174,53 @@ def test_errors_say_what_to_type(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CORPUSMILL_CACHE", str(folder / "cache"))
     places = {"DATA": str(folder / "dataset"), "RUN": str(folder / "run")}
-    assert main([places.get(word, word) for word in arguments]) == 2
+    assert main([re.sub("^(DATA|RUN)", lambda match: places[match[1]], word) for word in arguments]) == 2
     assert message in " ".join(capfd.readouterr().err.split())
-    assert not list(tmp_path.glob("x/step-*")), "nothing was started"
+    assert list(tmp_path.iterdir()) == [], "nothing was started"
 
 
 def test_plot_draws_runs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "plot", str(folder / "run"), "--out", str(tmp_path / "plot.svg")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "plot.svg")
     assert "<svg" in (tmp_path / "plot.svg").read_text()
+
+
+def test_generate_writes_nothing_before_it_accepts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for refused in (["--top-p", "7", "The system"], ["--seed", "-1", "The system"], ["\udcff"]):
+        assert main(["generate", "--checkpoint", str(folder / "run"), *refused]) == 2
+        assert capsys.readouterr().out == ""
+
+
+def test_generate_repeats_the_prompt_where_nothing_follows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    silent = ["--temperature", "0", "--max-new-tokens", "1", "--stop"]
+    model = load_model(str(folder / "run"), device="cpu")
+    (piece,) = generate(model, "The system", max_new_tokens=1, temperature=0)
+    assert main(["generate", "--checkpoint", str(folder / "run"), *silent, piece or "x", "The system"]) == 0
+    assert capsys.readouterr().out == "The system\n"
+
+
+def test_generate_reads_and_writes_utf8_whatever_the_locale(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = ["generate", "--checkpoint", str(folder / "run"), "--max-new-tokens", "1"]
+    for options, expected in (["--json"], ["安装", "", "The é"]), ([], None):
+        lines = io.BytesIO("安装\r\n\nThe é".encode())
+        written = io.BytesIO()
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(lines, encoding="ascii"))
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii"))
+        assert main([*base, *options]) == 0
+        sys.stdout.flush()
+        text = written.getvalue().decode("utf-8")
+        if expected is None:
+            assert text.startswith("安装")
+            assert "\r" not in text
+        else:
+            assert [item["prompt"] for item in json.loads(text)] == expected
+
+
+def test_generate_names_the_line_that_is_not_utf8(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("fine\ncaf\xe9 au lait\n".encode("latin-1"))))
+    assert main(["generate", "--checkpoint", str(folder / "run")]) == 2
+    said = capsys.readouterr()
+    assert "line 2 of standard input is not UTF-8: invalid continuation byte at byte 4; convert it" in said.err
+    assert said.out == ""

@@ -35,6 +35,8 @@ def test_paths_start_at_the_file_that_names_them(tmp_path: Path, monkeypatch: py
     assert choice == DatasetChoice(path=str(tmp_path / "here/c"), weight="0.5")
     (choice,) = load_config(file, ["data.datasets=['gs://bucket/c:3']"]).data.datasets
     assert choice == DatasetChoice(path="gs://bucket/c", weight="3")
+    (choice,) = load_config(file, ["data.datasets=['http://127.0.0.1:8765/']"]).data.datasets
+    assert choice == DatasetChoice(path="http://127.0.0.1:8765"), "a port, not a weight"
 
 
 @pytest.mark.parametrize(

@@ -73,4 +73,4 @@ def _progress() -> Iterator[Callable[[int], None]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Entry point; returns the exit code."""
-    return call(app, "eval", arguments)
+    return call(app, "eval", arguments, interrupted="stopped")

@@ -32,4 +32,4 @@ def export(
 
 def main(arguments: Sequence[str]) -> int:
     """Entry point; returns the exit code."""
-    return call(app, "export", arguments)
+    return call(app, "export", arguments, interrupted="stopped")

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -66,6 +67,8 @@ def train(
         raise typer.Exit(0)
     if not to:
         raise UsageError("--out is missing: name the run folder")
+    if Path(to).is_file():
+        raise UsageError(f"--out {to} is a file: name a folder")
     if "://" in to:
         raise UsageError(f"--out {to}: a run folder is local; copy step-N/model where it is wanted when it is done")
     if skip_steps and not resume:
@@ -107,4 +110,4 @@ def plot(
 
 def main(arguments: Sequence[str]) -> int:
     """Entry point; returns the exit code."""
-    return call(app, "train", arguments)
+    return call(app, "train", arguments, interrupted=None)

@@ -1,7 +1,7 @@
 """A dataset folder as training sees it: one split as windows of its token stream, checked against the manifest."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +59,7 @@ class TokenDataset:
         tokenizer_json: bytes,
         stream: Stream,
         tombstones: Tombstones,
-        tokens: FlatTokens | RemoteTokens,
+        tokens: Callable[[], FlatTokens | RemoteTokens],
     ) -> None:
         """Use `open`."""
         tokenizer = manifest.tokenizer
@@ -79,7 +79,7 @@ class TokenDataset:
         self._files = files
         self._stream = stream
         self._tombstones = tombstones
-        self._tokens = tokens
+        self._open_tokens = tokens
 
     @classmethod
     def open(
@@ -90,6 +90,7 @@ class TokenDataset:
         cache: str | Path | None = None,
         cache_bytes: int | None = None,
         progress: Progress | None = None,
+        decode: bool = True,
     ) -> "TokenDataset":
         """Check a dataset folder and make its tokens ready.
 
@@ -102,6 +103,7 @@ class TokenDataset:
             cache: folder for decoded tokens; None for $CORPUSMILL_CACHE, else the user's cache folder.
             cache_bytes: bound of that cache; None for no bound with local shards and 8 GiB with others.
             progress: called with tokens done and in all while local shards are decoded.
+            decode: make the windows ready now; False: when the first is asked for, which `documents` never does.
 
         Raises:
             UsageError: no dataset folder, no such split, or a `cache_bytes` that is too small.
@@ -118,13 +120,21 @@ class TokenDataset:
         stream = Stream(manifest, split)
         check_shards(files, stream.shards, manifest)
         tombstones = read_tombstones(files, manifest, stream)
-        folder = cache_folder(cache)
-        tokens: FlatTokens | RemoteTokens
-        if files.is_local and cache_bytes is None:
-            tokens = FlatTokens(files, stream, folder, progress)
-        else:
-            tokens = RemoteTokens(files, stream, folder, CACHE_BYTES if cache_bytes is None else cache_bytes)
-        return cls(files, manifest, split, tokenizer_json, stream, tombstones, tokens)
+
+        def tokens() -> FlatTokens | RemoteTokens:
+            folder = cache_folder(cache)
+            if files.is_local and cache_bytes is None:
+                return FlatTokens(files, stream, folder, progress)
+            return RemoteTokens(files, stream, folder, CACHE_BYTES if cache_bytes is None else cache_bytes)
+
+        dataset = cls(files, manifest, split, tokenizer_json, stream, tombstones, tokens)
+        if decode:
+            _ = dataset._tokens
+        return dataset
+
+    @cached_property
+    def _tokens(self) -> FlatTokens | RemoteTokens:
+        return self._open_tokens()
 
     @cached_property
     def tokenizer(self) -> "Tokenizer":
