@@ -1,11 +1,16 @@
 """Row groups read as windows ask for them: the same rows as from the flat cache, within a bounded local cache."""
 
+import functools
 import hashlib
+import io
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
 import uuid
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +77,40 @@ def test_a_url_is_read_remotely_without_being_asked(folder: Path, kept: Path) ->
     dataset.windows(np.arange(4), 32)
     assert len(files_in(kept)) == 1
     assert list(kept.glob("*.tokens")) == [], "no flat file"
+
+
+class Ranges(SimpleHTTPRequestHandler):
+    """Files with byte ranges, as object stores serve them."""
+
+    def send_head(self) -> io.BytesIO | None:  # type: ignore[override]
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            self.send_error(404)
+            return None
+        data = path.read_bytes()
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        first, last = (int(asked[1]), min(int(asked[2]), len(data) - 1)) if asked else (0, len(data) - 1)
+        self.send_response(206 if asked else 200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(last + 1 - first))
+        if asked:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+        self.end_headers()
+        return io.BytesIO(data[first : last + 1])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.filterwarnings("ignore")  # aiohttp's own, when the loop of fsspec's thread ends with the process
+def test_over_http_from_a_real_server(folder: Path, kept: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Ranges, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        far = TokenDataset.open(f"http://127.0.0.1:{server.server_port}", cache=kept)
+        near = TokenDataset.open(str(folder), cache=kept)
+        index = np.arange(near.n_windows(64))
+        np.testing.assert_array_equal(far.windows(index, 64), near.windows(index, 64))
+        server.shutdown()
 
 
 def test_only_what_is_asked_for_is_fetched(folder: Path, kept: Path) -> None:
