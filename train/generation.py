@@ -8,7 +8,6 @@ from functools import cached_property, partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -215,7 +214,9 @@ def generate_ids(
     context = decoder.config.max_length if context is None else context
     windows = [list(prompt[-context:]) for prompt in prompts]
     new: list[list[int]] = [[] for _ in prompts]
-    uniform = torch.from_numpy(np.array([_uniform(seed, row, max_new_tokens) for row in range(len(prompts))]))
+    draws = (
+        [] if temperature == 0 else [np.random.Generator(np.random.PCG64([seed, row])) for row in range(len(prompts))]
+    )
     illegal = None if allowed is None else allowed == ILLEGAL
     states = torch.full((len(prompts),), START)
     live = set(range(len(prompts)))
@@ -238,7 +239,9 @@ def generate_ids(
         logits = decoder.logits(hidden[:, -1]).float().cpu()
         if illegal is not None:
             logits.masked_fill_(illegal[states[rows]], -math.inf)
-        chosen = _choose(logits, uniform[rows, step], temperature, top_k, top_p)
+        # A live row is among `rows` at every step, so the number of its draws is that of its tokens.
+        uniform = torch.tensor([draws[row].random() for row in rows], dtype=torch.float64) if draws else None
+        chosen = _choose(logits, uniform, temperature, top_k, top_p)
         if allowed is not None:
             states[rows] = allowed[states[rows], chosen].long()
         for row, token in zip(rows, chosen.tolist(), strict=True):
@@ -264,13 +267,15 @@ def _fresh(decoder: Decoder, windows: Sequence[Sequence[int]], capacity: int, pa
     return ids, cache
 
 
-def _choose(logits: Tensor, uniform: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> Tensor:
+def _choose(
+    logits: Tensor, uniform: Tensor | None, temperature: float, top_k: int | None, top_p: float | None
+) -> Tensor:
     """One token a row by inversion of the distribution function, in the order of ids.
 
     Args:
         logits: float32[B, V], -inf where a token may not be chosen.
-        uniform: float64[B], 0 <= u < 1.
-        temperature: see `generate_ids`, as for the others.
+        uniform: float64[B], 0 <= u < 1; None: take the most probable token.
+        temperature: see `generate_ids`, as for the others; above 0 where there are draws.
         top_k: see there.
         top_p: see there.
 
@@ -280,7 +285,7 @@ def _choose(logits: Tensor, uniform: Tensor, temperature: float, top_k: int | No
     largest, most_probable = logits.max(-1, keepdim=True)
     if not largest.isfinite().all():
         raise CorpusmillError("the model's logits are not finite, so no token can be chosen: the training diverged")
-    if temperature == 0:
+    if uniform is None:
         return most_probable[:, 0]
     if top_k is not None and top_k < logits.shape[1]:
         logits = logits.masked_fill(logits < logits.topk(top_k).values[:, -1:], -math.inf)
@@ -301,11 +306,6 @@ def _nucleus(p: Tensor, top_p: float) -> Tensor:
             break
         n = min(8 * n, p.shape[1])
     return top.gather(-1, (cumulative < top_p).sum(-1, keepdim=True).clamp_(max=n - 1))
-
-
-def _uniform(seed: int, row: int, n: int) -> NDArray[np.float64]:
-    """The draws of a row, float64[n] in [0, 1); fewer are a prefix of more."""
-    return np.random.Generator(np.random.PCG64([seed, row])).random(n)
 
 
 class _Continuation:

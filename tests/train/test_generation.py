@@ -61,6 +61,7 @@ def babbler() -> LanguageModel:
 
 
 def draws_of(seed: int, row: int, n: int) -> list[float]:
+    """The draws of a row, taken at once: those of `generate_ids`, which takes one a step, are the same."""
     return np.random.Generator(np.random.PCG64([seed, row])).random(n).tolist()
 
 
@@ -126,6 +127,18 @@ def test_prompts_behind_a_row_and_a_longer_limit_do_not_change_it(decoder: Decod
     assert [row[:20] for row in many[:2]] == few
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_limit_costs_nothing_until_it_is_reached(temperature: float) -> None:
+    model = scripted([prefers(ID[b"a"]), prefers(ID[b"b"]), prefers(EOS)])
+    assert generate(model, ["x", "y"], max_new_tokens=10**11, temperature=temperature) == ["ab", "ab"]
+
+
+def test_the_most_probable_token_needs_no_draw(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = generate_ids(decoder, PROMPTS, max_new_tokens=5)
+    monkeypatch.delattr(np.random, "PCG64")
+    assert generate_ids(decoder, PROMPTS, max_new_tokens=5) == expected
+
+
 def test_rows_with_the_same_prompt_and_runs_with_another_seed_differ(decoder: Decoder) -> None:
     one, two = generate_ids(decoder, [[1, 2], [1, 2]], max_new_tokens=20, temperature=1.0, seed=3)
     assert one != two
@@ -151,7 +164,7 @@ class Scripted(nn.Module):
         said = self.script[self.step]
         self.step += 1
         row = said if isinstance(said, Tensor) else nn.functional.one_hot(torch.tensor(said), SIZE).float()
-        return row.expand(hidden.shape[0], SIZE)
+        return row.repeat(hidden.shape[0], 1)
 
 
 def scripted(script: Sequence[int] | Sequence[Tensor]) -> LanguageModel:

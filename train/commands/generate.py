@@ -1,5 +1,6 @@
 """`corpusmill generate`."""
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -34,7 +35,7 @@ def generate(
     corpusmill generate --checkpoint runs/nano "The history of the city"
     corpusmill generate --checkpoint runs/nano --temperature 0 --json "在安装过程中，" "To install"
     """
-    texts = prompts or [line.rstrip("\n") for line in sys.stdin]
+    texts = prompts or _lines()
     if not texts:
         raise UsageError("no prompt: give one as an argument, or one a line on standard input")
     from corpusmill.train.generation import generate as continue_texts
@@ -44,8 +45,14 @@ def generate(
     set_threads(threads)
     model = load_model(checkpoint, device=device)
     streams = len(texts) == 1 and not json_
-    if streams:
-        _write(texts[0])
+    unsaid = texts[:1]  # written with the first piece, when nothing can be refused any more
+
+    def stream(_: int, piece: str) -> None:
+        _write("".join(unsaid) + piece)
+        unsaid.clear()
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale is: the texts are of any language
     found = continue_texts(
         model,
         texts,
@@ -55,14 +62,28 @@ def generate(
         top_p=top_p,
         stop=stop or (),
         seed=seed,
-        stream=(lambda _, piece: _write(piece)) if streams else None,
+        stream=stream if streams else None,
     )
     if streams:
-        _write("\n")
+        stream(0, "\n")
     elif json_:
         out.print_json(data=[{"prompt": prompt, "text": text} for prompt, text in zip(texts, found, strict=True)])
     else:
         _write("\n\n".join(prompt + text for prompt, text in zip(texts, found, strict=True)) + "\n")
+
+
+def _lines() -> list[str]:
+    """The lines of standard input, as UTF-8 whatever the locale is, without their ends."""
+    lines = []
+    for number, line in enumerate(sys.stdin.buffer, start=1):
+        try:
+            lines.append(line.decode().removesuffix("\n").removesuffix("\r"))
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"line {number} of standard input is not UTF-8: {error.reason} at byte {error.start + 1}; "
+                "convert it, as with iconv -t UTF-8"
+            ) from error
+    return lines
 
 
 def _write(text: str) -> None:
@@ -72,4 +93,4 @@ def _write(text: str) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Entry point; returns the exit code."""
-    return call(app, "generate", arguments)
+    return call(app, "generate", arguments, interrupted="stopped")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,13 +120,7 @@ class TokenDataset:
         stream = Stream(manifest, split)
         check_shards(files, stream.shards, manifest)
         tombstones = read_tombstones(files, manifest, stream)
-
-        def tokens() -> FlatTokens | RemoteTokens:
-            folder = cache_folder(cache)
-            if files.is_local and cache_bytes is None:
-                return FlatTokens(files, stream, folder, progress)
-            return RemoteTokens(files, stream, folder, CACHE_BYTES if cache_bytes is None else cache_bytes)
-
+        tokens = partial(_open_tokens, files, stream, cache_folder(cache), cache_bytes, progress)
         dataset = cls(files, manifest, split, tokenizer_json, stream, tombstones, tokens)
         if decode:
             _ = dataset._tokens
@@ -200,6 +194,14 @@ class TokenDataset:
                 rows = np.arange(first, first + batch.num_rows)
                 first += batch.num_rows
                 yield batch.filter(pa.array(~np.isin(rows, dead))) if dead.size else batch
+
+
+def _open_tokens(
+    files: Files, stream: Stream, folder: Path, cache_bytes: int | None, progress: Progress | None
+) -> FlatTokens | RemoteTokens:
+    if files.is_local and cache_bytes is None:
+        return FlatTokens(files, stream, folder, progress)
+    return RemoteTokens(files, stream, folder, CACHE_BYTES if cache_bytes is None else cache_bytes)
 
 
 def _open_files(location: str) -> Files:

@@ -6,6 +6,7 @@ model card. Any Llama-class folder can be read; what the decoder does not comput
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -57,6 +58,8 @@ def write_tensors(files: Files, name: str, tensors: Mapping[str, Tensor]) -> Fil
         files: where.
         name: of the file.
         tensors: by name, on any device; no two may share memory.
+
+    A local file is on the disk, not in the system's memory only, before it has its name.
     """
     path = files.temporary_path()
     try:
@@ -64,6 +67,8 @@ def write_tensors(files: Files, name: str, tensors: Mapping[str, Tensor]) -> Fil
         safetensors.torch.save_file(whole, path, metadata={"format": "pt"})
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            if files.is_local:
+                os.fsync(file.fileno())
         info = FileInfo(name=name, sha256=sha256, n_bytes=path.stat().st_size)
         files.move_into_place(path, name)
     finally:
@@ -84,6 +89,8 @@ def write_model(
     """Write a model folder; config.json comes last.
 
     <eos> is written as the token that begins a text, too: each document follows one, and <bos> was never trained.
+    Special tokens are split, as by `tokens.from_json`: to transformers, too, "<eos>" in a text is plain text. Who needs
+    the ids, as for a chat template, passes `split_special_tokens=False` to its tokenizer.
 
     Args:
         files: the root.
@@ -108,6 +115,7 @@ def write_model(
         "bos_token": eos,
         "eos_token": eos,
         "pad_token": pad,
+        "split_special_tokens": True,
         "clean_up_tokenization_spaces": False,
     }
     prefix = f"{folder}/" if folder else ""
@@ -154,7 +162,12 @@ def read_model(location: str) -> ModelFolder:
         raise SchemaError(f"{location} has no tokenizer.json: save it there with transformers' save_pretrained")
     eos: Any = values.get("eos_token_id")
     eos = eos[0] if isinstance(eos, list) and eos else eos  # chat models list several; the first ends a text
-    eos_token = tokens.from_json(tokenizer_json).id_to_token(eos) if isinstance(eos, int) else None
+    try:
+        tokenizer = tokens.from_json(tokenizer_json)
+    except ValueError as error:
+        raise SchemaError(f"{files.url('tokenizer.json')} is {error}") from error
+    is_id = isinstance(eos, int) and 0 <= eos < config.vocab_size
+    eos_token = tokenizer.id_to_token(eos) if is_id else None
     if eos_token is None:
         raise SchemaError(f"{files.url('config.json')}: eos_token_id is {eos!r}, expected an id of tokenizer.json")
     with torch.device("meta"):
@@ -221,7 +234,7 @@ def _to_llama(config: ModelConfig, dtype: Dtype) -> dict[str, Any]:
 
 
 def _from_llama(values: dict[str, Any], location: str) -> ModelConfig:
-    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    ropes = [_mapping(values, name, location) for name in ("rope_parameters", "rope_scaling")]
     acceptable: list[tuple[str, Any, tuple[Any, ...]]] = [
         ("model_type", values.get("model_type"), ("llama",)),
         ("hidden_act", values.get("hidden_act"), ("silu", None)),
@@ -229,12 +242,13 @@ def _from_llama(values: dict[str, Any], location: str) -> ModelConfig:
         ("mlp_bias", values.get("mlp_bias"), (False, None)),
         ("sliding_window", values.get("sliding_window"), (None,)),
         ("quantization_config", values.get("quantization_config"), (None,)),
-        ("rope_type", rope.get("rope_type", rope.get("type")), ("default", None)),
-        ("partial_rotary_factor", rope.get("partial_rotary_factor", values.get("partial_rotary_factor")), (1, None)),
+        *(("rope_type", rope.get(name), ("default", None)) for rope in ropes for name in ("rope_type", "type")),
+        *(("partial_rotary_factor", each.get("partial_rotary_factor"), (1, None)) for each in (*ropes, values)),
     ]
     for name, value, expected in acceptable:
         if value not in expected:
             raise _not_computed(location, name, value, expected[0])
+    rope = ropes[1] or ropes[0]  # of both, transformers takes this one
     given = {name: value for name, value in values.items() if value is not None}
     merged: dict[str, Any] = _DEFAULTS | {"num_key_value_heads": values.get("num_attention_heads")} | given
     missing = [name for name in _NAMES if merged.get(name) is None]
@@ -250,6 +264,14 @@ def _from_llama(values: dict[str, Any], location: str) -> ModelConfig:
     if head_dim not in (None, config.head_dim):
         raise _not_computed(location, "head_dim", head_dim, config.head_dim)
     return config
+
+
+def _mapping(values: dict[str, Any], name: str, location: str) -> dict[str, Any]:
+    """A field of config.json that is a mapping, {} where there is none."""
+    value = values.get(name)
+    if not isinstance(value, dict | None):
+        raise SchemaError(f"{location}/config.json: {name} is {json.dumps(value)}, expected a mapping or null")
+    return value or {}
 
 
 def _not_computed(location: str, name: str, found: Any, expected: Any) -> UsageError:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from corpusmill.schemas.errors import SchemaError, UsageError
-from corpusmill.schemas.files import Files
-from corpusmill.schemas.tokens import SPECIAL_TOKENS
+from corpusmill.schemas.files import Files, set_hook
+from corpusmill.schemas.tokens import SPECIAL_TOKENS, from_json
 from corpusmill.train.model.config import ModelConfig
 from corpusmill.train.model.decoder import Decoder, init_weights
 from corpusmill.train.model.folder import read_config, read_model, write_model, write_tensors
@@ -171,6 +172,20 @@ def test_a_model_made_by_transformers(
         torch.testing.assert_close(model.decoder(ids), theirs(ids).logits, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("text", ["<eos>", "a <|im_start|>b<|im_end|>", "<pad> 慢慢 <extra_id_3>", "no special token"])
+def test_a_special_token_in_a_text_is_text_to_transformers_too(
+    folder: str, tokenizer_json: bytes, transformers: Any, text: str
+) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    ids = from_json(tokenizer_json).encode(text).ids
+    assert tokenizer(text)["input_ids"] == tokenizer.encode(text) == ids
+    assert tokenizer([text, text + text])["input_ids"][0] == ids
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode([1, *ids, 1]) == f"<eos>{text}<eos>"
+    assert tokenizer.decode([1, *ids, 1], skip_special_tokens=True) == text
+    assert tokenizer("<eos>", split_special_tokens=False)["input_ids"] == [1], "who wants the id gets it"
+
+
 # --- ours in ours
 
 
@@ -248,6 +263,24 @@ def test_write_tensors_takes_views_and_leaves_nothing_behind(tmp_path: Path) -> 
         assert file.metadata() == {"format": "pt"}
 
 
+def test_weights_are_on_the_disk_before_they_have_their_name(
+    tmp_path: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.fstat(number)[:7]))
+
+    def hook(step: str, name: str) -> None:
+        published.append((step, [*synced]))
+
+    published: list[tuple[str, list[tuple[int, ...]]]] = []
+    set_hook(hook)
+    try:
+        write_tensors(Files(tmp_path), "model.safetensors", decoder.state_dict())
+    finally:
+        set_hook(None)
+    assert published[0] == ("publish", [(tmp_path / "model.safetensors").stat()[:7]]), "this file, in its full size"
+
+
 # --- forms that mean the same
 
 
@@ -257,6 +290,7 @@ def test_write_tensors_takes_views_and_leaves_nothing_behind(tmp_path: Path) -> 
         {"rope_parameters": None, "rope_theta": 20000.0, "rope_scaling": None},
         {"rope_parameters": None, "rope_theta": 20000, "rope_scaling": {"type": "default"}},
         {"rope_parameters": {"rope_type": "default", "rope_theta": 20000.0}, "rope_theta": 10000.0},
+        {"rope_parameters": {"rope_theta": 10000.0}, "rope_scaling": {"rope_theta": 20000.0}, "rope_theta": 10000.0},
         {"head_dim": None, "attention_bias": None, "mlp_bias": None, "sliding_window": None},
     ],
 )
@@ -315,6 +349,9 @@ def test_a_tied_head_may_be_saved_twice_but_not_as_another(folder: str, decoder:
         ({"quantization_config": {"bits": 4}}, 'quantization_config is {"bits": 4}, expected null'),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, 'rope_type is "llama3", expected "default"'),
         ({"rope_parameters": None, "rope_scaling": {"type": "linear"}}, 'rope_type is "linear", expected "default"'),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, 'rope_type is "linear", expected "default"'),
+        ({"rope_scaling": {"rope_type": "default", "type": "yarn"}}, 'rope_type is "yarn", expected "default"'),
+        ({"rope_scaling": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor is 0.5, expected 1"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5, expected 1"),
     ],
 )
@@ -332,6 +369,8 @@ def test_what_is_not_computed_is_refused_by_name(folder: str, changes: dict, mes
         ({"hidden_size": None, "vocab_size": None}, r"config\.json has no vocab_size, hidden_size"),
         ({"hidden_size": "64"}, r"config\.json: dim Input should be a valid integer"),
         ({"num_attention_heads": 5}, r"config\.json: .*dim 64 is not a multiple of n_heads 5"),
+        ({"rope_parameters": "default"}, r'config\.json: rope_parameters is "default", expected a mapping or null$'),
+        ({"rope_scaling": [2.0]}, r"config\.json: rope_scaling is \[2\.0\], expected a mapping or null$"),
     ],
 )
 def test_sizes_that_cannot_be(folder: str, changes: dict, message: str) -> None:
@@ -399,6 +438,7 @@ def test_a_missing_shard_is_named(folder: str) -> None:
     [
         ("config.json", b"{", r"config\.json is not JSON"),
         ("config.json", b"[]", r"config\.json is not a JSON object"),
+        ("tokenizer.json", b"{}", r"model/tokenizer\.json is not a tokenizer\.json of the tokenizers library: "),
         ("model.safetensors", b"none", r"model\.safetensors is not a safetensors file"),
     ],
 )
@@ -408,7 +448,8 @@ def test_damaged_files_are_named(folder: str, name: str, content: bytes, message
         read_model(folder)
 
 
-def test_an_end_of_text_that_is_no_token(folder: str) -> None:
-    edit(folder, "config.json", eos_token_id=None)
-    with pytest.raises(SchemaError, match=r"eos_token_id is None, expected an id of tokenizer\.json"):
+@pytest.mark.parametrize("eos", [None, "<eos>", -1, 1 << 40])
+def test_an_end_of_text_that_is_no_token(folder: str, eos: object) -> None:
+    edit(folder, "config.json", eos_token_id=eos)
+    with pytest.raises(SchemaError, match=rf"eos_token_id is {eos!r}, expected an id of tokenizer\.json"):
         read_model(folder)
