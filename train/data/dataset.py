@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -125,6 +125,10 @@ class TokenDataset:
         if decode:
             _ = dataset._tokens
         return dataset
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers map the tokens themselves: pickled, they would be copied."""
+        return {name: value for name, value in self.__dict__.items() if name != "_tokens"}
 
     @cached_property
     def _tokens(self) -> FlatTokens | RemoteTokens:

@@ -238,3 +238,4 @@ def test_a_plain_loop_learns(folder: Path) -> None:
 def test_samples_travel_to_workers_that_are_spawned(folder: Path) -> None:
     samples = opened(folder)
     assert ids(pickle.loads(pickle.dumps(samples))) == ids(samples)
+    assert len(pickle.dumps(samples)) < 100_000, "without the tokens"
