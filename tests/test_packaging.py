@@ -291,7 +291,7 @@ run(Recipe.model_validate(json.loads(sys.argv[2])), sys.argv[3])
 
 def test_training_needs_only_what_the_extra_train_brings(tmp_path: Path) -> None:
     foreign = foreign_modules("train")
-    assert {"apache_beam", "numba", "transformers", "datasets", "pytest"} <= set(foreign)
+    assert {"apache_beam", "transformers", "datasets", "pytest"} <= set(foreign)
     code = """
 from corpusmill.train.__main__ import main
 assert main(sys.argv[2:]) == 0
@@ -299,7 +299,8 @@ assert main(sys.argv[2:]) == 0
     small_dataset(tmp_path / "dataset")
     arguments = ["--data", str(tmp_path / "dataset"), "--out", str(tmp_path / "run"), "--set", "optim.steps=2"]
     sizes = ["model.preset=nano", "model.dim=32", f"data.cache={tmp_path / 'cache'}"]
-    python(WITHOUT + code, json.dumps(foreign), *arguments, *(word for size in sizes for word in ("--set", size)))
+    missing = json.dumps([*foreign, "numba"])
+    python(WITHOUT + code, missing, *arguments, *(word for size in sizes for word in ("--set", size)))
     assert (tmp_path / "run/step-2/model/model.safetensors").is_file()
 
 
