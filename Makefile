@@ -16,6 +16,19 @@ START := $(shell date +%s)
 DOWNLOAD_MB := 490
 NEEDED_MB := 4000
 
+# `ready` keeps which PyTorch was asked for: another one than that is installed over it.
+ASKED := $(strip $(TORCH) $(TORCH_INDEX))
+ifneq ($(ASKED),$(strip $(shell cat $(VENV)/ready 2> /dev/null)))
+.PHONY: $(VENV)/ready
+REINSTALL := $(if $(wildcard $(VENV)/ready),--force-reinstall)
+endif
+# Fails for a CUDA build, before the gigabytes that it needs are fetched. Builds for other systems name them too.
+NO_CUDA := import sys; from importlib.metadata import requires; \
+	from pip._vendor.packaging.requirements import Requirement; \
+	needs = [Requirement(line) for line in requires("torch") or []]; \
+	needs = [need.name for need in needs if not need.marker or need.marker.evaluate({"extra": ""})]; \
+	sys.exit(any(name.startswith(("cuda-", "nvidia-", "triton")) for name in needs))
+
 .PHONY: help setup demo test test-all lint bench clean
 .DEFAULT_GOAL := help
 
@@ -62,23 +75,25 @@ clean:
 	find $(PACKAGES) tests bench recipes -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # PyTorch goes first and alone, so that the packages after it keep its build; a machine that does not reach the index
-# goes on with what its registry has. `ready` marks an environment that is complete, `unfinished` one of ours that is not: an interrupted setup starts
-# anew. Any other environment is used as it is, and a folder that is none is left alone.
+# goes on with what its registry has, and an empty index asks for just that. `ready` marks an environment that is
+# complete (empty: one whose PyTorch is being replaced), `unfinished` one of ours that is not: an interrupted setup
+# starts anew. Any other environment is used as it is, and a folder that is none is left alone.
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { \
 		echo "setup: needs Python 3.11 or newer, and '$(PYTHON)' is not: make setup PYTHON=python3.12"; exit 1; }
 	@if [ -e $(VENV)/unfinished ] || ! $(BIN)/python -m pip -V > /dev/null 2>&1; then $(MAKE) -s $(VENV)/unfinished; fi
 	@echo "setup: fetching up to $(DOWNLOAD_MB) MB of packages (Beam, Arrow, PyTorch, the tools of the tests)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --timeout 5 --retries 1 \
-		--extra-index-url $(TORCH_INDEX) '$(TORCH)'
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]'
-	@case $(TORCH_INDEX) in */cpu) $(BIN)/python -c 'import sys, torch; sys.exit(torch.version.cuda is not None)' || { \
+	$(if $(REINSTALL),@: > $@)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --timeout 15 --retries 1 $(REINSTALL) \
+		$(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') '$(TORCH)'
+	@case '$(TORCH_INDEX)' in */cpu | */cpu/) $(BIN)/python -c '$(NO_CUDA)' || { \
 		echo "setup: a CUDA build of PyTorch came in, for $(TORCH_INDEX) was not reached: try again with it in reach,"; \
 		echo "or ask for CUDA: make setup TORCH_INDEX=https://download.pytorch.org/whl/cu130"; exit 1; };; esac
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]'
 	@mkdir -p .types/corpusmill
 	@for package in $(PACKAGES); do ln -sfn ../../$$package .types/corpusmill/$$package || exit 1; done
 	@rm -f $(VENV)/unfinished
-	@touch $@
+	@echo '$(ASKED)' > $@
 	@echo "setup: $(VENV) is $$(du -sm $(VENV) | cut -f 1) MB, done in $$(($$(date +%s) - $(START))) seconds"
 
 .PHONY: $(VENV)/unfinished

@@ -1,5 +1,6 @@
 """What the commands of both halves share: consoles, errors, exit codes."""
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -35,6 +36,8 @@ def call(
         arguments: that it was given.
         interrupted: said after Ctrl-C; None for commands that say it themselves.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale is: the texts are of any language
     try:
         typer.main.get_command(app).main(list(arguments), prog_name=f"corpusmill {name}")
     except CorpusmillError as error:

@@ -1,11 +1,14 @@
 """README.md of a model folder: what the model was trained on, and how good it is."""
 
-from corpusmill.schemas.manifest import Totals
-from corpusmill.train.checkpoint import State
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from corpusmill.train.checkpoint import DatasetUse, State
+from corpusmill.train.data.plan import Read
 from corpusmill.train.evaluation import Evaluation
 from corpusmill.train.setup import Setup
 
-__all__ = ["model_card"]
+__all__ = ["model_card", "shares"]
 
 
 def model_card(setup: Setup, state: State, evaluation: Evaluation | None) -> str:
@@ -21,15 +24,15 @@ def model_card(setup: Setup, state: State, evaluation: Evaluation | None) -> str
         evaluation: of these weights; None where they were not scored.
     """
     model, optim = setup.model, setup.config.optim
-    consumed = state.plan.consumed(state.plan.samples_of(state.step).start)
-    positions = {name: consumed[name] * setup.sequence_length for name in setup.datasets}
-    languages = sorted({tag for dataset in setup.datasets.values() for tag in dataset.manifest.languages})
+    read = state.plan.read(state.step)
+    used = [dataset for dataset in state.datasets if read[dataset.fingerprint].n_tokens]
+    languages = sorted({tag.partition("-")[0] for dataset in used for tag in dataset.languages})
     lines = [
         "---",
         "library_name: transformers",
         "pipeline_tag: text-generation",
         "language:",
-        *(f"- {tag}" for tag in sorted({tag.partition("-")[0] for tag in languages})),
+        *(f"- {tag}" for tag in languages),
         "---",
         "",
         "# A model trained with corpusmill",
@@ -47,11 +50,12 @@ def model_card(setup: Setup, state: State, evaluation: Evaluation | None) -> str
         "| dataset | fingerprint | split | tokens read | epochs |",
         "|---|---|---|--:|--:|",
     ]
-    for name, dataset in setup.datasets.items():
-        epochs = consumed[name] / dataset.n_windows(setup.sequence_length)
-        title = str(dataset.manifest.recipe.get("name", "dataset"))
-        lines.append(f"| {title} | `{name}` | {dataset.split} | {positions[name]:,} | {epochs:.2f} |")
-    lines += _shares("language", setup, positions) + _shares("source", setup, positions)
+    for dataset in used:
+        n_tokens, epochs = read[dataset.fingerprint]
+        lines.append(f"| {dataset.name} | `{dataset.fingerprint}` | {dataset.split} | {n_tokens:,} | {epochs:.2f} |")
+    for what in ("language", "source"):
+        lines += ["", f"| {what} | share |", "|---|--:|"]
+        lines += [f"| {key} | {share:.1%} |" for key, share in shares(what, used, read).items()]
     lines += ["", f"The tokenizer's sha256 is `{state.tokenizer_sha256}`."]
     if evaluation is not None:
         lines += ["", "## Evaluation", "", f"On the split {setup.config.eval.split} of the same datasets.", ""]
@@ -65,19 +69,15 @@ def model_card(setup: Setup, state: State, evaluation: Evaluation | None) -> str
     return "\n".join(lines) + "\n"
 
 
-def _shares(what: str, setup: Setup, positions: dict[str, int]) -> list[str]:
-    """A table of the share that each language or source has in what was read."""
-    shares: dict[str, float] = {}
-    for name, dataset in setup.datasets.items():
-        totals: dict[str, int] = {}
-        for shard in dataset.manifest.shards:
-            if shard.split == dataset.split:
-                groups: dict[str, Totals] = shard.languages if what == "language" else shard.sources
-                for key, group in groups.items():
-                    totals[key] = totals.get(key, 0) + group.tokens
-        n_tokens = max(sum(totals.values()), 1)
-        for key, n in totals.items():
-            shares[key] = shares.get(key, 0.0) + positions[name] * n / n_tokens
-    whole = sum(shares.values()) or 1.0
-    rows = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
-    return ["", f"| {what} | share |", "|---|--:|", *(f"| {key} | {share / whole:.1%} |" for key, share in rows)]
+def shares(
+    what: Literal["language", "source"], used: Sequence[DatasetUse], read: Mapping[str, Read]
+) -> dict[str, float]:
+    """The share that each language or source has in what was read, the largest first."""
+    found: dict[str, float] = {}
+    for dataset in used:
+        n_tokens = dataset.languages if what == "language" else dataset.sources
+        for key, n in n_tokens.items():
+            part = read[dataset.fingerprint].n_tokens * n / max(sum(n_tokens.values()), 1)
+            found[key] = found.get(key, 0.0) + part
+    whole = sum(found.values()) or 1.0
+    return {key: part / whole for key, part in sorted(found.items(), key=lambda item: (-item[1], item[0]))}

@@ -25,6 +25,7 @@ from corpusmill.train.model.folder import write_tensors
 __all__ = [
     "DatasetUse",
     "State",
+    "card_name",
     "committed_steps",
     "current_libraries",
     "discard",
@@ -49,10 +50,23 @@ class _Model(BaseModel):
 
 
 class DatasetUse(_Model):
-    """A dataset as the run knew it."""
+    """A dataset as the run knew it.
+
+    Attributes:
+        path: where it lay.
+        fingerprint: of the dataset.
+        name: of its recipe.
+        split: that was read.
+        languages: tokens of the split by language.
+        sources: the same by source.
+    """
 
     path: str
     fingerprint: str
+    name: str
+    split: str
+    languages: dict[str, int]
+    sources: dict[str, int]
 
 
 class State(_Model):
@@ -64,7 +78,7 @@ class State(_Model):
         plan: of the data, up to here and from here on.
         config: in force.
         precision: fp32 or bf16, as it was computed.
-        datasets: of the configuration.
+        datasets: all that the run has read, in the order of their first use.
         tokenizer_sha256: of all of them.
         n_tokens: targets that the model has learned from.
         libraries: version by name, for the reader.
@@ -91,6 +105,11 @@ def model_folder(step: int) -> str:
     return f"step-{step}/model"
 
 
+def card_name(step: int) -> str:
+    """Name of a checkpoint's model card."""
+    return f"{model_folder(step)}/README.md"
+
+
 def _commit_name(step: int) -> str:
     return f"step-{step}/commit.json"
 
@@ -115,7 +134,8 @@ def save(run: Files, state: State, model: Sequence[FileInfo], optimizer: dict[st
         write_tensors(run, f"{folder}/optimizer.safetensors", optimizer),
         run.write_bytes(f"{folder}/state.json", state.model_dump_json(indent=1).encode()),
     ]
-    listed = {info.name.removeprefix(f"step-{state.step}/"): info.sha256 for info in files}
+    lasting = [info for info in files if info.name != card_name(state.step)]  # the card gets its scores later
+    listed = {info.name.removeprefix(f"step-{state.step}/"): info.sha256 for info in lasting}
     run.write_bytes(_commit_name(state.step), json.dumps({"files": listed}, indent=1).encode())
 
 

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-_WEIGHT = r"\d+(\.\d+)?"
+_WEIGHT = r"[0-9]+(\.[0-9]+)?"
 
 
 class _Model(BaseModel):
@@ -108,8 +108,8 @@ class DatasetChoice(_Model):
         if not isinstance(value, str):
             return value
         path, colon, weight = value.rpartition(":")
-        is_port = re.fullmatch(r"\w+://[^/]*", path)
-        if not colon or is_port or not re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", weight):
+        is_port = re.fullmatch(r"https?://[^/:]*", path)
+        if not colon or is_port or not re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", weight):
             return {"path": value}
         if not re.fullmatch(_WEIGHT, weight):
             raise ValueError(f"the weight {weight} is no share: write it as 3 or 0.5")
@@ -126,8 +126,9 @@ class Data(_Model):
         order: global: every window anywhere in the epoch; blocked: row groups in random order, windows in random
             order within each, for datasets that are read over a network.
         document_mask: whether tokens see only their own document.
-        cache: folder for decoded tokens; None: CORPUSMILL_CACHE, else ~/.cache/corpusmill.
-        cache_bytes: limit for decoded row groups kept of a dataset; None: all of a local one, 8 GiB of a remote one.
+        cache: folder for decoded tokens; None: CORPUSMILL_CACHE, else ~/.cache/corpusmill/tokens.
+        cache_bytes: limit for decoded row groups that are kept, of all datasets; None: local datasets are decoded
+            whole, and remote ones have 8 GiB.
     """
 
     datasets: list[DatasetChoice] = []

@@ -49,19 +49,20 @@ def dry_run(config: TrainConfig, console: Console) -> None:
         if not group.is_main:
             console = Console(quiet=True)
         setup = open_setup(config)
-        console.print(_models(setup, precision))
+        n_rows = config.optim.micro_batch or -(-config.optim.batch // group.world)
+        console.print(_models(setup, precision, n_rows))
         console.print()
         console.print(_data(setup))
         console.print()
-        needed, free = _memory(setup.model, setup, setup.sequence_length, precision).total, free_bytes(device)
-        if free is not None and needed > free:
+        needed, free = _memory(setup.model, setup, setup.sequence_length, precision, n_rows).total, free_bytes(device)
+        if group.sum(free is not None and needed > free)[0]:  # one that does not fit is enough: all end
             console.print(
-                f"no steps were timed: this run needs about {human_bytes(needed)}, and {describe_device(device)} has "
-                f"{human_bytes(free)} free. Lower optim.micro_batch (now {_rows_at_once(setup)}), or take a smaller "
-                "model.preset"
+                f"no steps were timed: this run needs about {human_bytes(needed)} a device, and "
+                f"{describe_device(device)} has {human_bytes(free or 0)} free. Lower optim.micro_batch (now {n_rows}), "
+                "or take a smaller model.preset"
             )
             return
-        with explained_out_of_memory(_rows_at_once(setup), setup.sequence_length):
+        with explained_out_of_memory(n_rows, setup.sequence_length):
             seconds = _seconds_a_step(setup, group, precision)
         peak = peak_flops(device, precision) * group.world
         console.print(_speed(setup, seconds, peak))
@@ -81,16 +82,12 @@ def _speed(setup: Setup, seconds: float, peak: float) -> str:
     )
 
 
-def _rows_at_once(setup: Setup) -> int:
-    return setup.config.optim.micro_batch or setup.config.optim.batch
-
-
-def _memory(model: ModelConfig, setup: Setup, length: int, precision: Precision) -> TrainingBytes:
+def _memory(model: ModelConfig, setup: Setup, length: int, precision: Precision, n_rows: int) -> TrainingBytes:
     value_bytes = 2 if precision == "bf16" else 4
-    return model.training_bytes(_rows_at_once(setup), length, setup.config.optim.name, value_bytes=value_bytes)
+    return model.training_bytes(n_rows, length, setup.config.optim.name, value_bytes=value_bytes)
 
 
-def _models(setup: Setup, precision: Precision) -> Table:
+def _models(setup: Setup, precision: Precision, n_rows: int) -> Table:
     """All presets with this vocabulary, and the model at hand."""
     table = Table("model", "parameters", "layers", "width", "heads", "context", "weights", box=None)
     for name in ("gradients", "optimizer", "activations", "memory in all"):
@@ -100,7 +97,7 @@ def _models(setup: Setup, precision: Precision) -> Table:
     models = {name: preset(name, setup.model.vocab_size) for name in PRESETS} | {"this run": setup.model}
     for name, model in models.items():
         length = setup.sequence_length if name == "this run" else model.max_length
-        memory = _memory(model, setup, length, precision)
+        memory = _memory(model, setup, length, precision, n_rows)
         if name == "this run":
             table.add_section()
         table.add_row(
@@ -114,8 +111,7 @@ def _models(setup: Setup, precision: Precision) -> Table:
             human_bytes(memory.total),
         )
     table.caption = (
-        f"memory of a device with {setup.config.optim.name} and {_rows_at_once(setup)} sequences at once; activations "
-        "estimated"
+        f"memory of a device with {setup.config.optim.name} and {n_rows} sequences at once; activations estimated"
     )
     return table
 

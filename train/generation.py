@@ -13,7 +13,7 @@ from torch import Tensor
 
 from corpusmill.schemas.errors import CorpusmillError, UsageError
 from corpusmill.schemas.tokens import from_json, special_ids
-from corpusmill.train.checkpoint import find_model
+from corpusmill.train.checkpoint import find_config, find_model
 from corpusmill.train.hardware import pick_device
 from corpusmill.train.model.decoder import Decoder
 from corpusmill.train.model.folder import read_model
@@ -69,6 +69,8 @@ def load_model(location: str, *, device: str = "auto", dtype: torch.dtype | None
     """
     folder = read_model(find_model(location))
     tokenizer = from_json(folder.tokenizer_json)
+    config = find_config(location)
+    trained = None if config is None else config.data.sequence_length
     decoder = folder.decoder.to(device=pick_device(device), dtype=dtype)
     _lay_out(decoder)
     return LanguageModel(
@@ -76,7 +78,7 @@ def load_model(location: str, *, device: str = "auto", dtype: torch.dtype | None
         tokenizer=tokenizer,
         eos=folder.eos,
         pad=special_ids(tokenizer).get("<pad>", folder.eos),
-        context=decoder.config.max_length,
+        context=min(trained or decoder.config.max_length, decoder.config.max_length),
     )
 
 

@@ -10,7 +10,7 @@ from corpusmill.schemas import tokens
 from corpusmill.schemas.files import Files
 from corpusmill.train import checkpoint
 from corpusmill.train.card import model_card
-from corpusmill.train.checkpoint import DatasetUse, State
+from corpusmill.train.checkpoint import State
 from corpusmill.train.data.dataset import TokenDataset
 from corpusmill.train.evaluation import Evaluation
 from corpusmill.train.generation import LanguageModel, generate
@@ -67,10 +67,13 @@ class Run:
                 result = trainer.train_step(rows, stop=self._signal > 0)
                 ended = time.perf_counter()
                 ends, stops = trainer.step == last, result.asked_to_stop
-                # who sends a signal waits some seconds before the next: the checkpoint is all there is time for
-                measures = ends or bool(not stops and config.eval.every and trainer.step % config.eval.every == 0)
-                if measures:
-                    evaluation = self._evaluate(None if ends else config.eval.max_documents)
+                saves = ends or stops or trainer.step % config.checkpoint.every == 0
+                if saves:  # first: scores take long, and who sends a signal waits some seconds before the next
+                    self._save()
+                measures = not stops and (ends or bool(config.eval.every and trainer.step % config.eval.every == 0))
+                evaluation = self._evaluate(None if ends else config.eval.max_documents) if measures else None
+                if saves and evaluation is not None:
+                    self._write_card(evaluation)
                 self._monitor.step(
                     trainer.step,
                     loss=result.loss,
@@ -80,11 +83,9 @@ class Run:
                     step_tokens=result.n_targets,
                     seconds=ended - awaited,
                     data_seconds=began - awaited,
-                    evaluation=evaluation if measures else None,
-                    samples=self._samples() if measures else (),
+                    evaluation=evaluation,
+                    samples=self._samples() if measures and not self._signal else (),
                 )
-                if ends or stops or trainer.step % config.checkpoint.every == 0:
-                    self._save(evaluation if measures else None)
                 if stops and not ends:
                     return Outcome(step=trainer.step, signal=self._signal or signal.SIGTERM, evaluation=None)
                 ended = time.perf_counter()
@@ -117,6 +118,7 @@ class Run:
             precision=trainer.precision,
             processes=trainer.processes,
             max_documents=max_documents,
+            stop=lambda: self._signal > 0,
         )
 
     def _samples(self) -> list[tuple[str, str]]:
@@ -141,33 +143,39 @@ class Run:
         )
         return list(zip(settings.prompts, texts, strict=True))
 
-    def _save(self, evaluation: Evaluation | None) -> None:
+    def _state(self) -> State:
+        trainer = self._trainer
+        return State(
+            step=trainer.step,
+            plan=trainer.plan,
+            config=trainer.setup.config,
+            precision=trainer.precision,
+            datasets=tuple(trainer.used.values()),
+            tokenizer_sha256=trainer.setup.first.manifest.tokenizer.sha256,
+            n_tokens=trainer.n_tokens,
+            libraries=checkpoint.current_libraries(),
+        )
+
+    def _save(self) -> None:
         """Commit a checkpoint: the main process writes, all wait."""
         trainer, setup = self._trainer, self._trainer.setup
         if trainer.processes.is_main:
             checkpoint.discard(self._files, trainer.step)
-            state = State(
-                step=trainer.step,
-                plan=trainer.plan,
-                config=setup.config,
-                precision=trainer.precision,
-                datasets=tuple(
-                    DatasetUse(path=dataset.location, fingerprint=name) for name, dataset in setup.datasets.items()
-                ),
-                tokenizer_sha256=setup.first.manifest.tokenizer.sha256,
-                n_tokens=trainer.n_tokens,
-                libraries=checkpoint.current_libraries(),
-            )
+            state = self._state()
             model = write_model(
                 self._files,
                 checkpoint.model_folder(trainer.step),
                 trainer.decoder,
                 setup.first.tokenizer_json,
                 eos=setup.first.manifest.tokenizer.eos,
-                card=model_card(setup, state, evaluation),
+                card=model_card(setup, state, None),
             )
             checkpoint.save(self._files, state, model, trainer.optimizers.state_tensors())
-            checkpoint.prune(
-                self._files, keep=setup.config.checkpoint.keep, keep_every=setup.config.checkpoint.keep_every
-            )
+            keep = setup.config.checkpoint
+            checkpoint.prune(self._files, keep=keep.keep, keep_every=keep.keep_every)
         trainer.processes.barrier()
+
+    def _write_card(self, evaluation: Evaluation) -> None:
+        if self._trainer.processes.is_main:
+            card = model_card(self._trainer.setup, self._state(), evaluation)
+            self._files.write_bytes(checkpoint.card_name(self._trainer.step), card.encode())

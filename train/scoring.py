@@ -1,5 +1,6 @@
 """Evaluation of a model on the held-out documents of datasets: during a run, and of a checkpoint by itself."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -27,7 +28,8 @@ def score(
     processes: Processes,
     max_documents: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Evaluation:
+    stop: Callable[[], bool] = lambda: False,
+) -> Evaluation | None:
     """Score a model on documents (see `evaluate`); every process takes each world-th batch and gets the whole result.
 
     Args:
@@ -38,20 +40,39 @@ def score(
         processes: of the run.
         max_documents: of each dataset, its first ones; None: all.
         progress: called after each batch with the number of tokens that it scored.
+        stop: asked after each batch; once it is true on any process, there is no result.
+
+    Returns:
+        The scores; None if it was stopped.
     """
-    mine = evaluate(
-        decoder,
-        _share(datasets, processes, max_documents),
-        sequence_length=sequence_length,
-        eos=datasets[0].eos,
-        device=processes.device,
-        autocast=torch.bfloat16 if precision == "bf16" else None,
-        progress=progress,
-    )
+
+    def watch(n_tokens: int) -> None:
+        if stop():
+            raise _Stopped
+        if progress is not None:
+            progress(n_tokens)
+
+    mine: Evaluation | None = None
+    with contextlib.suppress(_Stopped):
+        mine = evaluate(
+            decoder,
+            _share(datasets, processes, max_documents),
+            sequence_length=sequence_length,
+            eos=datasets[0].eos,
+            device=processes.device,
+            autocast=torch.bfloat16 if precision == "bf16" else None,
+            progress=watch,
+        )
     whole = Evaluation()
     for part in processes.gather(mine):
+        if part is None:
+            return None
         whole.add(part)
     return whole
+
+
+class _Stopped(Exception):  # noqa: N818 no error: it ends a loop from within
+    pass
 
 
 def score_checkpoint(
@@ -96,7 +117,7 @@ def score_checkpoint(
             )
     trained = config.data.sequence_length if config else None
     where = pick_device(device)
-    return score(
+    found = score(
         model.decoder.to(where),
         datasets,
         sequence_length=sequence_length or trained or model.decoder.config.max_length,
@@ -105,6 +126,8 @@ def score_checkpoint(
         max_documents=max_documents,
         progress=progress,
     )
+    assert found is not None, "nothing stops it"
+    return found
 
 
 _SHARE = 16

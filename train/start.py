@@ -73,17 +73,26 @@ def start(
         UsageError: something does not fit; nothing was changed.
         LeaseError: another run holds the folder.
     """
+    last = min(config.stop_at or config.optim.steps, config.optim.steps)
+    if saved is not None and saved[0].step >= last:
+        say.print(
+            f"{out} is at step {saved[0].step} already: nothing is left to do; to go on, set stop_at or optim.steps to "
+            "a later one"
+        )
+        return Outcome(step=saved[0].step, signal=0, evaluation=None)
     set_threads(config.threads)
     device = pick_device(config.device)
     precision = pick_precision(config.precision, device)
     files = Files(out)
     with processes(device) as group, _held(files, group):
-        if saved is not None and committed_steps(files)[-1:] != [saved[0].step]:
-            raise UsageError(f"{out} has another checkpoint by now: another run went on with it; type that again")
+        if committed_steps(files)[-1:] != ([] if saved is None else [saved[0].step]):
+            raise UsageError(f"{out} has another checkpoint by now, of a run that ended meanwhile: type that again")
         with _decoding(shown=group.is_main and not quiet) as progress:
             model = None if saved is None else files.url(model_folder(saved[0].step))
             setup = open_setup(config, progress, model=model)
-        return _train(setup, group, precision, files, saved, skip_steps, quiet)
+        rows = config.optim.micro_batch or -(-config.optim.batch // group.world)
+        with explained_out_of_memory(rows, setup.sequence_length):
+            return _train(setup, group, precision, files, saved, skip_steps, quiet)
 
 
 @contextmanager
@@ -132,13 +141,6 @@ def _train(
         trainer = _begin(setup, group, precision)
     else:
         trainer = _go_on(setup, group, precision, files, saved, skip_steps)
-    if trainer.step >= min(config.stop_at or config.optim.steps, config.optim.steps):
-        if group.is_main:
-            say.print(
-                f"{files.root} is at step {trainer.step} already: nothing is left to do; to go on, set stop_at or "
-                "optim.steps to a later one"
-            )
-        return Outcome(step=trainer.step, signal=0, evaluation=None)
     held_out = open_held_out(setup)
     with Monitor(
         files.root,
@@ -161,9 +163,8 @@ def _train(
 
 def _begin(setup: Setup, group: Processes, precision: Precision) -> Trainer:
     if setup.config.model.path is None:
-        with explained_out_of_memory(setup.config.optim.micro_batch or setup.config.optim.batch, setup.sequence_length):
-            decoder = Decoder(setup.model)
-            init_weights(decoder, setup.config.seed)
+        decoder = Decoder(setup.model)
+        init_weights(decoder, setup.config.seed)
     else:
         decoder = _imported(setup)
     return Trainer(setup, first_plan(setup), decoder, group, precision=precision)

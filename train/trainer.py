@@ -13,8 +13,9 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.parallel import DistributedDataParallel
 
 from corpusmill.schemas.errors import CorpusmillError
-from corpusmill.train.checkpoint import State
+from corpusmill.train.checkpoint import DatasetUse, State
 from corpusmill.train.config import Optim
+from corpusmill.train.data.dataset import TokenDataset
 from corpusmill.train.data.loader import IGNORE, Loader, split_rows
 from corpusmill.train.data.plan import DataPlan
 from corpusmill.train.distributed import Processes
@@ -52,6 +53,23 @@ def optimizer_settings(optim: Optim) -> OptimizerSettings:
         eps=optim.eps,
         weight_decay=optim.weight_decay,
         momentum=optim.momentum,
+    )
+
+
+def _use(dataset: TokenDataset) -> DatasetUse:
+    totals: dict[str, dict[str, int]] = {"languages": {}, "sources": {}}
+    for shard in dataset.manifest.shards:
+        if shard.split == dataset.split:
+            for by, groups in (("languages", shard.languages), ("sources", shard.sources)):
+                for key, group in groups.items():
+                    totals[by][key] = totals[by].get(key, 0) + group.tokens
+    return DatasetUse(
+        path=dataset.location,
+        fingerprint=dataset.fingerprint,
+        name=str(dataset.manifest.recipe.get("name", "dataset")),
+        split=dataset.split,
+        languages=totals["languages"],
+        sources=totals["sources"],
     )
 
 
@@ -103,6 +121,7 @@ class Trainer:
         self.decoder = decoder.to(processes.device)
         self.optimizers = Optimizers(self.decoder, optimizer_settings(config.optim))
         self.n_tokens = 0
+        self.used = {name: _use(dataset) for name, dataset in setup.datasets.items()}
         self.schedule = schedule_settings(config.optim)
         compiled = config.compile == "on" or (config.compile == "auto" and processes.device.type == "cuda")
         forward: nn.Module = torch.compile(self.decoder) if compiled else self.decoder  # type: ignore[assignment]
@@ -112,6 +131,7 @@ class Trainer:
         """Go on from a checkpoint whose weights the decoder has."""
         self.optimizers.load_state_tensors(optimizer)
         self.step, self.n_tokens = state.step, state.n_tokens
+        self.used = {dataset.fingerprint: dataset for dataset in state.datasets} | self.used
 
     # --- one step
 

@@ -1,6 +1,5 @@
 """`corpusmill generate`."""
 
-import io
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -51,8 +50,6 @@ def generate(
         _write("".join(unsaid) + piece)
         unsaid.clear()
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale is: the texts are of any language
     found = continue_texts(
         model,
         texts,

@@ -26,7 +26,7 @@ from corpusmill.schemas.parquet import read_batches
 from corpusmill.schemas.tables import SHARD
 from corpusmill.train.data.stream import Stream
 
-__all__ = ["FlatTokens", "Progress", "cache_folder", "content_name", "locked", "map_tokens", "room"]
+__all__ = ["FlatTokens", "Progress", "cache_folder", "check_content", "content_name", "locked", "map_tokens", "room"]
 
 Progress = Callable[[int, int], None]
 """Called with the tokens decoded so far and all tokens."""
@@ -181,7 +181,7 @@ def _build(files: Files, stream: Stream, path: Path, progress: Progress | None) 
 def _decode_shard(files: Files, stream: Stream, groups: list[int], path: Path) -> int:
     """Write the row groups of a shard, all of them, to their places in the file; returns the tokens written."""
     shard = stream.groups[groups[0]].shard
-    _check_content(files, shard)
+    check_content(files, shard)
     with path.open("r+b") as out:
         out.seek(int(stream.starts[groups[0]]) * stream.dtype.itemsize)
         for number, batch in zip(groups, read_batches(files, shard.name, SHARD, ["input_ids"]), strict=True):
@@ -189,7 +189,8 @@ def _decode_shard(files: Files, stream: Stream, groups: list[int], path: Path) -
     return int(stream.starts[groups[-1] + 1] - stream.starts[groups[0]])
 
 
-def _check_content(files: Files, shard: Shard) -> None:
+def check_content(files: Files, shard: Shard) -> None:
+    """Read a whole shard. Raises SchemaError if it is not the file that the manifest lists."""
     with files.open(shard.name) as handle:
         found = hashlib.file_digest(handle, "sha256").hexdigest()  # type: ignore[arg-type]  # IO[bytes] will do
     if found != shard.sha256:

@@ -16,7 +16,7 @@ from corpusmill.schemas.manifest import Manifest, dataset_fingerprint
 from corpusmill.schemas.parquet import read_batches
 from corpusmill.schemas.tables import SHARD
 from corpusmill.schemas.tokens import from_json
-from corpusmill.train.data.cache import FlatTokens, Progress, cache_folder
+from corpusmill.train.data.cache import FlatTokens, Progress, cache_folder, check_content
 from corpusmill.train.data.remote import CACHE_BYTES, RemoteTokens
 from corpusmill.train.data.stream import Stream, check_shards
 from corpusmill.train.data.tombstones import Tombstones, read_tombstones
@@ -189,8 +189,11 @@ class TokenDataset:
 
         Raises:
             UsageError: the shards have no such column.
+            SchemaError: a local shard is not the file that the manifest lists.
         """
         for shard in self._stream.shards:
+            if self._files.is_local:
+                check_content(self._files, shard)
             first, dead = 0, self._tombstones.rows.get(shard.name, np.empty(0, np.int64))
             for batch in read_batches(self._files, shard.name, SHARD, columns):
                 if missing := [name for name in columns if name not in batch.schema.names]:

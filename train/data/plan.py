@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from corpusmill.schemas.errors import UsageError
 from corpusmill.train.data.mixture import Mixture
 
-__all__ = ["DataPlan", "Located", "Segment", "SegmentSource"]
+__all__ = ["DataPlan", "Located", "Read", "Segment", "SegmentSource"]
 
 _FOREVER = 1 << 62
 _GAP = 4096
@@ -105,6 +105,13 @@ class Located:
 
 _Stream = tuple[int, int, str, int]
 """Number of windows, sequence length, order, seed: as long as none changes, a place in an epoch is the same window."""
+
+
+class Read(NamedTuple):
+    """What a run has read of a dataset: tokens, and passes over it."""
+
+    n_tokens: int
+    epochs: float
 
 
 @dataclass(frozen=True)
@@ -270,6 +277,19 @@ class DataPlan(_Model):
         k = _last_from(self._first_samples, sample)
         counts = _count_on(self._counts[k], self.segments[k], sample)
         return {name: counts[name].total if name in counts else 0 for name in self.fingerprints}
+
+    def read(self, step: int) -> dict[str, "Read"]:
+        """What the steps before `step` read, by fingerprint; skipped samples were not."""
+        found = dict.fromkeys(self.fingerprints, Read(0, 0.0))
+        ends = [*(segment.first_step for segment in self.segments[1:]), step]
+        for segment, end in zip(self.segments, ends, strict=True):
+            n_samples = max(0, min(end, step) - segment.first_step) * segment.batch
+            for source, n in zip(segment.sources, segment.mixture.counts(n_samples), strict=True):
+                before = found[source.fingerprint]
+                found[source.fingerprint] = Read(
+                    before.n_tokens + n * segment.sequence_length, before.epochs + n / source.n_windows
+                )
+        return found
 
 
 def _last_from(starts: list[int], number: int) -> int:
