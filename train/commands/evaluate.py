@@ -24,7 +24,7 @@ def evaluate(
         int | None, typer.Option(min=1, help="Only the first N documents of each dataset.")
     ] = None,
     sequence_length: Annotated[
-        int | None, typer.Option(min=2, help="Tokens a row; default: the model's context.")
+        int | None, typer.Option(min=2, help="Tokens a row; default: as it was trained.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "fp32",
