@@ -53,6 +53,7 @@ class RemoteTokens:
                 f"give at least that, the default is {CACHE_BYTES:,}"
             )
         self._files = files
+        self._pid = os.getpid()
         self._stream = stream
         self._folder = folder / "groups"
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -117,6 +118,8 @@ class RemoteTokens:
             with contextlib.suppress(FileNotFoundError):  # evicted since
                 os.utime(path)
             return kept
+        if self._pid != os.getpid():  # a DataLoader's worker: connections do not survive a fork
+            self._files, self._pid = Files(self._files.root), os.getpid()
         shard = self._files.path(group.shard.name)
         # fsspec reads ahead by default: megabytes of columns that nobody asked for
         with self._files.fs.open(shard, "rb", cache_type="none") as handle, pq.ParquetFile(handle) as parquet:

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 
 from corpusmill.schemas.errors import UsageError
 from corpusmill.schemas.files import Files
+from corpusmill.train import open_dataset
 from corpusmill.train.data.dataset import TokenDataset
 from tests.train.corpus import forget, small_dataset
 
@@ -110,6 +112,10 @@ def test_over_http_from_a_real_server(folder: Path, kept: Path) -> None:
         near = TokenDataset.open(str(folder), cache=kept)
         index = np.arange(near.n_windows(64))
         np.testing.assert_array_equal(far.windows(index, 64), near.windows(index, 64))
+        shutil.rmtree(kept / "groups")
+        samples = open_dataset(f"http://127.0.0.1:{server.server_port}", sequence_length=64, cache=kept)
+        forked = DataLoader(samples, batch_size=None, num_workers=2, multiprocessing_context="fork")
+        assert len(list(forked)) == len(index), "workers that were forked open connections of their own"
         server.shutdown()
 
 
