@@ -209,6 +209,11 @@ class Files:
         except FileNotFoundError:
             return None
 
+    def sha256(self, name: str) -> str:
+        """Digest of a published file, 64 hex digits, read piece by piece. Raises FileNotFoundError."""
+        with self.open(name) as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()  # type: ignore[arg-type]  # IO[bytes] will do
+
     def open(self, name: str) -> IO[bytes]:
         """A published file as a seekable binary file object."""
         return cast(IO[bytes], self.fs.open(self.path(name), "rb"))

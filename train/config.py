@@ -178,6 +178,11 @@ class Optim(_Model):
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     clip: Annotated[float, Field(ge=0)] = 1.0
 
+    def rows_at_once(self, world: int) -> int:
+        """Sequences that each of `world` processes holds at once."""
+        share = -(-self.batch // world)
+        return min(self.micro_batch or share, share)
+
 
 class Checkpoints(_Model):
     """When the state is kept. The last step always is.
@@ -243,6 +248,11 @@ class TrainConfig(_Model):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     threads: Annotated[int, Field(gt=0)] | None = None
+
+    @property
+    def last_step(self) -> int:
+        """Where this call of the run ends: at `stop_at`, if that comes before the end."""
+        return min(self.stop_at or self.optim.steps, self.optim.steps)
 
     @field_validator("compile", mode="before")
     @classmethod

@@ -49,7 +49,7 @@ def dry_run(config: TrainConfig, console: Console) -> None:
         if not group.is_main:
             console = Console(quiet=True)
         setup = open_setup(config)
-        n_rows = config.optim.micro_batch or -(-config.optim.batch // group.world)
+        n_rows = config.optim.rows_at_once(group.world)
         console.print(_models(setup, precision, n_rows))
         console.print()
         console.print(_data(setup))

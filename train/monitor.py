@@ -32,6 +32,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from corpusmill.schemas.console import say
 from corpusmill.schemas.files import Files
 from corpusmill.train.evaluation import Evaluation
 
@@ -90,7 +91,7 @@ class Monitor:
             return
         folder = Path(folder)
         if not quiet:
-            self._screen = _Screen(console or Console(stderr=True), steps, done, clock)
+            self._screen = _Screen(console or say, steps, done, clock)
             self._sinks.append(self._screen)
         self._sinks.append(_Log(folder, done))
         try:

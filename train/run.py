@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
-from corpusmill.schemas import tokens
 from corpusmill.schemas.files import Files
 from corpusmill.train import checkpoint
 from corpusmill.train.card import model_card
@@ -58,15 +58,14 @@ class Run:
         A checkpoint of the last step is kept. It is scored, too, unless a signal came.
         """
         trainer, config = self._trainer, self._trainer.setup.config
-        last = min(config.stop_at or config.optim.steps, config.optim.steps)
         evaluation = None
         with self._signals():
             ended = time.perf_counter()
-            for rows in trainer.rows(last):
+            for rows in trainer.rows(config.last_step):
                 awaited, began = ended, time.perf_counter()
                 result = trainer.train_step(rows, stop=self._signal > 0)
                 ended = time.perf_counter()
-                ends, stops = trainer.step == last, result.asked_to_stop
+                ends, stops = trainer.step == config.last_step, result.asked_to_stop
                 saves = ends or stops or trainer.step % config.checkpoint.every == 0
                 if saves:  # first: scores take long, and who sends a signal waits some seconds before the next
                     self._save()
@@ -126,22 +125,26 @@ class Run:
         settings = trainer.setup.config.eval
         if not settings.prompts or not trainer.processes.is_main:
             return []
-        first = trainer.setup.first
-        model = LanguageModel(
-            model=trainer.decoder,
-            tokenizer=tokens.from_json(first.tokenizer_json),
-            eos=first.eos,
-            pad=first.pad,
-            context=trainer.setup.sequence_length,
-        )
         texts = generate(
-            model,
+            self._language_model,
             settings.prompts,
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,
             top_p=settings.top_p,
         )
         return list(zip(settings.prompts, texts, strict=True))
+
+    @cached_property
+    def _language_model(self) -> LanguageModel:
+        """The model in training, with tables of its tokens that are made once for all samples."""
+        setup = self._trainer.setup
+        return LanguageModel(
+            model=self._trainer.decoder,
+            tokenizer=setup.first.tokenizer,
+            eos=setup.first.eos,
+            pad=setup.first.pad,
+            context=setup.sequence_length,
+        )
 
     def _state(self) -> State:
         trainer = self._trainer
@@ -167,7 +170,7 @@ class Run:
                 checkpoint.model_folder(trainer.step),
                 trainer.decoder,
                 setup.first.tokenizer_json,
-                eos=setup.first.manifest.tokenizer.eos,
+                eos=setup.first.eos_token,
                 card=model_card(setup, state, None),
             )
             checkpoint.save(self._files, state, model, trainer.optimizers.state_tensors())

@@ -73,8 +73,7 @@ def start(
         UsageError: something does not fit; nothing was changed.
         LeaseError: another run holds the folder.
     """
-    last = min(config.stop_at or config.optim.steps, config.optim.steps)
-    if saved is not None and saved[0].step >= last:
+    if saved is not None and saved[0].step >= config.last_step:
         say.print(
             f"{out} is at step {saved[0].step} already: nothing is left to do; to go on, set stop_at or optim.steps to "
             "a later one"
@@ -90,8 +89,7 @@ def start(
         with _decoding(shown=group.is_main and not quiet) as progress:
             model = None if saved is None else files.url(model_folder(saved[0].step))
             setup = open_setup(config, progress, model=model)
-        rows = config.optim.micro_batch or -(-config.optim.batch // group.world)
-        with explained_out_of_memory(rows, setup.sequence_length):
+        with explained_out_of_memory(config.optim.rows_at_once(group.world), setup.sequence_length):
             return _train(setup, group, precision, files, saved, skip_steps, quiet)
 
 
@@ -174,7 +172,7 @@ def _imported(setup: Setup) -> Decoder:
     """The weights of a folder; its tokens must be the datasets', for other ids would mean other words."""
     model = read_model(find_model(str(setup.config.model.path)))
     theirs = tokens.from_json(model.tokenizer_json).get_vocab()
-    ours = tokens.from_json(setup.first.tokenizer_json).get_vocab()
+    ours = setup.first.tokenizer.get_vocab()
     different = sorted(ours.items() - theirs.items(), key=lambda item: item[1])
     if different:
         token, number = different[0]

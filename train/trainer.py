@@ -19,7 +19,7 @@ from corpusmill.train.data.dataset import TokenDataset
 from corpusmill.train.data.loader import IGNORE, Loader, split_rows
 from corpusmill.train.data.plan import DataPlan
 from corpusmill.train.distributed import Processes
-from corpusmill.train.hardware import Precision, explained_out_of_memory
+from corpusmill.train.hardware import Precision
 from corpusmill.train.model.attention import attention_mask
 from corpusmill.train.model.decoder import Decoder
 from corpusmill.train.optim import Optimizers, OptimizerSettings, clip_gradients
@@ -103,7 +103,6 @@ class Trainer:
         processes: Processes,
         *,
         precision: Precision,
-        step: int = 0,
     ) -> None:
         """Set up training.
 
@@ -113,14 +112,13 @@ class Trainer:
             decoder: with its weights, on any device.
             processes: of the run.
             precision: fp32 or bf16.
-            step: the first to do.
         """
         config = setup.config
-        self.setup, self.plan, self.processes, self.step = setup, plan, processes, step
+        self.setup, self.plan, self.processes = setup, plan, processes
         self.precision = precision
         self.decoder = decoder.to(processes.device)
         self.optimizers = Optimizers(self.decoder, optimizer_settings(config.optim))
-        self.n_tokens = 0
+        self.step = self.n_tokens = 0
         self.used = {name: _use(dataset) for name, dataset in setup.datasets.items()}
         self.schedule = schedule_settings(config.optim)
         compiled = config.compile == "on" or (config.compile == "auto" and processes.device.type == "cuda")
@@ -134,16 +132,6 @@ class Trainer:
         self.used = {dataset.fingerprint: dataset for dataset in state.datasets} | self.used
 
     # --- one step
-
-    @property
-    def rows_a_device(self) -> int:
-        """Rows that each process gets of a batch."""
-        return -(-self.setup.config.optim.batch // self.processes.world)
-
-    @property
-    def micro_batch(self) -> int:
-        """Rows that a process computes at once."""
-        return min(self.setup.config.optim.micro_batch or self.rows_a_device, self.rows_a_device)
 
     def rows(self, last: int) -> Iterator[NDArray[np.int64]]:
         """Rows of this process for the steps from here to `last`."""
@@ -161,16 +149,13 @@ class Trainer:
             stop: whether this process was asked to stop; all learn of it.
 
         Raises:
-            CorpusmillError: the loss or the gradient is not finite, or memory ran out.
+            CorpusmillError: the loss or the gradient is not finite.
         """
-        with explained_out_of_memory(self.micro_batch, self.setup.sequence_length):
-            return self._train_step(rows, stop)
-
-    def _train_step(self, rows: NDArray[np.int64], stop: bool) -> StepResult:
         n_mine = int(((rows[:, :-1] >= 0) & (rows[:, 1:] >= 0)).sum())
         n_targets, n_signals = self.processes.sum(n_mine, stop)
         nats = torch.zeros((), dtype=torch.float32, device=self.processes.device)
-        parts = np.split(rows, range(self.micro_batch, len(rows), self.micro_batch))
+        at_once = self.setup.config.optim.rows_at_once(self.processes.world)
+        parts = np.split(rows, range(at_once, len(rows), at_once))
         for i, part in enumerate(parts):
             waits = isinstance(self._model, DistributedDataParallel) and i < len(parts) - 1
             with self._model.no_sync() if waits else nullcontext():  # type: ignore[operator]

@@ -163,11 +163,8 @@ class Loader:
                 end += 1
             samples = np.arange(self._plan.samples_of(step).start, self._plan.samples_of(end - 1).stop, dtype=np.int64)
             flat = samples.reshape(-1, segment.batch)[:, self._rank :: self._world].ravel()
-            n_mine, n_rows, length = (
-                flat.size // (end - step),
-                -(-segment.batch // self._world),
-                segment.sequence_length,
-            )
+            n_mine, n_rows = flat.size // (end - step), -(-segment.batch // self._world)
+            length = segment.sequence_length
             numbers, windows = self._samples.windows(segment, flat) if flat.size else (flat, flat)
             together = max(1, _TOKENS_AT_ONCE // (n_rows * length))
             for at in range(0, end - step, together):
