@@ -15,7 +15,7 @@ from corpusmill.schemas.errors import UsageError
 from corpusmill.schemas.files import Files
 from corpusmill.schemas.manifest import Manifest, totals_by
 from corpusmill.schemas.parquet import read_table
-from corpusmill.schemas.tables import REJECT, SHARD
+from corpusmill.schemas.tables import REJECT, SHARD, is_damage
 
 __all__ = ["describe", "describe_run", "describe_status", "print_dataset", "print_run", "print_status"]
 
@@ -88,7 +88,7 @@ def _damage(files: Files, report: dict[str, Any]) -> list[dict[str, Any]]:
     places: list[dict[str, Any]] = []
     for name in files.list("rejects"):
         rows = read_table(files, name, REJECT, ["file_path", "offset", "length", "stage", "reason"])
-        places += rows.filter(pc.equal(rows.column("reason"), "damaged")).drop_columns(["reason"]).to_pylist()
+        places += rows.filter(is_damage(rows.column("reason"))).to_pylist()
     return places[:_SHOWN_DAMAGE]
 
 
@@ -204,7 +204,7 @@ def print_run(described: dict[str, Any], console: Console) -> None:
     console.print(table)
     for place in described["damage"]:
         where = f"{place['file_path']} at byte {place['offset']:,}"
-        console.print(f"damaged: {where} ({place['length'] or 'unknown'} bytes)")
+        console.print(f"{place['reason']}: {where} ({place['length'] or 'unknown'} bytes)")
 
 
 def _add_language(table: Table, language: str, ends: dict[str, int], names: Sequence[str]) -> None:

@@ -175,10 +175,7 @@ class ConfigKind(Generic[_M]):
 
 def _explain(error: ValidationError, where: str, model: type[BaseModel], noun: str) -> str:
     # Pydantic adds the tried branch of a union (`Dedup`, `list[str]`, `literal['any']`) to the path; users wrote none.
-    problems = [
-        (tuple(part for part in problem["loc"] if isinstance(part, int) or re.fullmatch(r"[a-z_]\w*", part)), problem)
-        for problem in error.errors()
-    ]
+    problems = [(tuple(filter(_is_written, problem["loc"])), problem) for problem in error.errors()]
     lines = []
     for loc, problem in problems:
         if problem["type"] == "literal_error" and any(len(o) > len(loc) and o[: len(loc)] == loc for o, _ in problems):
@@ -187,7 +184,7 @@ def _explain(error: ValidationError, where: str, model: type[BaseModel], noun: s
         given = repr(problem["input"])
         given = given if len(given) <= 80 else given[:77] + "..."
         if problem["type"] == "extra_forbidden":
-            known = _fields_at(model, loc[:-1])
+            known = _fields_at(model, problem["loc"][:-1])
             lines.append(f"{field}: there is no such field; {nearest(str(loc[-1]), known)}")
         elif problem["type"] == "missing":
             lines.append(f"{field}: is missing")
@@ -197,15 +194,21 @@ def _explain(error: ValidationError, where: str, model: type[BaseModel], noun: s
     return f"{where}:\n  " + "\n  ".join(dict.fromkeys(lines))
 
 
+def _is_written(part: str | int) -> bool:
+    return isinstance(part, int) or re.fullmatch(r"[a-z_]\w*", part) is not None
+
+
 def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     """Field names that a model has at a path."""
+    branches: list[type[BaseModel]] = []
     for part in loc:
         if isinstance(part, int) or part not in model.model_fields:
+            model = next((branch for branch in branches if branch.__name__ == part), model)
             continue
-        models = _models_in(model.model_fields[part].annotation)
-        if not models:
+        branches = _models_in(model.model_fields[part].annotation)
+        if not branches:
             return []
-        model = models[0]
+        model = branches[0]
     return list(model.model_fields)
 
 

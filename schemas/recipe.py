@@ -10,16 +10,19 @@ import langcodes
 from langcodes.tag_parser import LanguageTagError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from corpusmill.schemas.source import Source
+
 __all__ = [
     "Dedup",
     "Edits",
     "Extract",
+    "Fetch",
     "Language",
+    "Limits",
     "MinHash",
     "Quality",
     "Recipe",
     "Shards",
-    "Source",
     "TokenizerChoice",
     "TokenizerTraining",
     "language_tag",
@@ -75,29 +78,34 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Source(_Model):
-    """Where records come from.
+class Fetch(_Model):
+    """How files are downloaded. Nothing here changes what is read.
 
     Attributes:
-        kind: warc, wikipedia (pages-articles multistream with its index beside it) or jsonl.
-        name: stands in the `source` column; unique in the recipe.
-        paths: local paths, globs or http(s) URLs; relative ones start at the recipe's folder.
-        root: folder or URL that file names are relative to; default: the part of each path before its first
-            wildcard, without the file name.
-        columns: jsonl only: field of the document (id, text, title, url, date, language) to key of the line.
+        connections: most connections to one host at a time, over all workers together.
+        requests_per_second: most requests to one host, over all workers together.
+        retries: how often a request that failed is tried again, with growing pauses, before the run gives up.
+        stall_seconds: a connection that brings nothing for so long has failed.
+        user_agent: how we introduce ourselves; default: corpusmill/VERSION. Say who you are, with an address.
     """
 
-    kind: Literal["warc", "wikipedia", "jsonl"]
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    paths: Annotated[list[str], Field(min_length=1)]
-    root: str | None = None
-    columns: dict[Literal["id", "text", "title", "url", "date", "language"], str] = {}
+    connections: Annotated[int, Field(ge=1, le=64)] = 4
+    requests_per_second: Annotated[float, Field(gt=0, le=1000)] = 4.0
+    retries: Annotated[int, Field(ge=0, le=100)] = 8
+    stall_seconds: Annotated[float, Field(gt=0)] = 60.0
+    user_agent: Annotated[str, Field(min_length=1, pattern=r"^[\x20-\x7e]+$")] | None = None
 
-    @model_validator(mode="after")
-    def _columns_belong_to_jsonl(self) -> "Source":
-        if self.columns and self.kind != "jsonl":
-            raise ValueError(f"columns are for kind jsonl, this source is {self.kind}: remove them")
-        return self
+
+class Limits(_Model):
+    """What a single record may grow to; more is one damaged record, and what follows is read.
+
+    Attributes:
+        record_bytes: largest content.
+        ratio: most by which a compressed record of more than 1 MiB may grow.
+    """
+
+    record_bytes: Bytes = 64 << 20
+    ratio: Annotated[int, Field(ge=1)] = 1000
 
 
 class Extract(_Model):
@@ -264,6 +272,8 @@ class Recipe(_Model):
         name: of the dataset; stands in its card.
         sources: in order of priority: of equal copies the one from the earlier source stays.
         unit_bytes: size that a slice of a splittable file aims at, in its compressed form.
+        fetch: manners towards servers.
+        limits: of single records.
         extract: HTML to text.
         language: identification and choice.
         quality: rules.
@@ -277,6 +287,8 @@ class Recipe(_Model):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "corpus"
     sources: Annotated[list[Source], Field(min_length=1)]
     unit_bytes: Bytes = 16 << 20
+    fetch: Fetch = Fetch()
+    limits: Limits = Limits()
     extract: Extract = Extract()
     language: Language = Language()
     quality: Quality = Quality()
@@ -295,10 +307,12 @@ class Recipe(_Model):
         return self
 
     def without_paths(self) -> dict[str, Any]:
-        """The recipe as it stands in a manifest: nothing in it names a machine's folders."""
+        """The recipe as it stands in a manifest: nothing in it names a machine's folders, nor where it was downloaded."""
         data = self.model_dump(mode="json")
         for source in data["sources"]:
-            del source["paths"], source["root"]
+            for field in ("paths", "root", "records", "base_urls"):
+                source.pop(field, None)
+        del data["fetch"]
         data["tokenizer"].pop("path")
         data["language"].pop("model")
         return data

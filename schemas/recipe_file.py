@@ -39,8 +39,9 @@ def _anchor(data: dict[str, Any], folder: Path) -> None:
             if isinstance(source.get("paths"), list):
                 pattern = Path(glob.escape(str(folder)))  # the folder is a name, what follows may have wildcards
                 source["paths"] = [absolute(path, pattern) for path in source["paths"]]
-            if "root" in source:
-                source["root"] = absolute(source["root"])
+            for field in ("root", "records"):
+                if field in source:
+                    source[field] = absolute(source[field])
     for section, field in (("tokenizer", "path"), ("language", "model")):
         if isinstance(data.get(section), dict) and field in data[section]:
             data[section][field] = absolute(data[section][field])

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from corpusmill.schemas.errors import SchemaError
 
@@ -19,6 +20,7 @@ __all__ = [
     "DUPLICATE",
     "LEDGER",
     "RAW",
+    "REDIRECT",
     "REFINED",
     "REJECT",
     "SHARD",
@@ -26,6 +28,7 @@ __all__ = [
     "TOMBSTONE",
     "VERDICT",
     "Table",
+    "is_damage",
     "token_type",
 ]
 
@@ -93,6 +96,8 @@ _N_CHARS = _column("n_chars", pa.int64(), "length of the text", unit="code point
 _ROW = _column("row", pa.int64(), "row within the unit, from 0; jobs join by it")
 _STAGE = _column("stage", pa.string(), "stage that decided", null=True)
 _REASON = _column("reason", pa.string(), "machine-readable reason", null=True)
+_CHARSET = _column("charset", pa.string(), "codec that the page was decoded with, by Python's name", null=True)
+_TRUNCATED = _column("truncated", pa.string(), "why the crawler cut the page: length, time, disconnect", null=True)
 _COMPONENT = _column("component", pa.string(), "smallest id of the raw component of duplicates")
 _VALUE = _column("value", pa.float64(), "what was measured", null=True)
 _THRESHOLD = _column("threshold", pa.float64(), "what it was compared with", null=True)
@@ -115,6 +120,8 @@ RAW = Table(
             _column("charset", pa.string(), "charset that the transport declares", null=True),
             _LANGUAGE.with_nullable(True),
             _REASON,
+            _TRUNCATED,
+            _column("redirect", pa.string(), "title of the page that a redirect leads to", null=True),
         ]
     ),
 )
@@ -122,7 +129,7 @@ RAW = Table(
 
 DOCUMENT = Table(
     name="document",
-    version=(1, 0),
+    version=(1, 1),
     columns=pa.schema(
         [
             _ID,
@@ -139,6 +146,8 @@ DOCUMENT = Table(
             _INDEX,
             _N_BYTES,
             _N_CHARS,
+            _CHARSET,
+            _TRUNCATED,
         ]
     ),
 )
@@ -238,15 +247,31 @@ CLUSTER = Table(
 )
 """One row a survivor that has company in its raw component; all others are alone: component = id, size 1."""
 
+REDIRECT = Table(
+    name="redirect",
+    version=(1, 0),
+    columns=pa.schema(
+        [
+            _ID,
+            _SOURCE,
+            _URL,
+            _TITLE.with_nullable(False),
+            _column("redirect", pa.string(), "title of the page that this one leads to"),
+        ]
+    ),
+)
+"""Redirects of a wiki, where the recipe asks for them (`redirects: true`)."""
+
 LEDGER = Table(
     name="ledger",
-    version=(1, 0),
+    version=(1, 1),
     columns=pa.schema(
         [
             _ID,
             _URL,
             _FILE,
             _OFFSET,
+            _LENGTH,
             _INDEX,
             _column("verdict", pa.string(), "kept, dropped or damaged"),
             _STAGE,
@@ -299,3 +324,18 @@ TOMBSTONE = Table(
 def token_type(vocab_size: int) -> pa.DataType:
     """Arrow type of one token id: uint16 up to 65,536 entries, uint32 above."""
     return pa.uint16() if vocab_size <= 1 << 16 else pa.uint32()
+
+
+_DAMAGE = pa.array(["bomb", "too_deep", "too_large"])
+
+
+def is_damage(reasons: pa.Array) -> pa.BooleanArray:
+    """Which reasons say that a record cannot be read, as against need not: `damaged…`, `bomb`, and what is over limits.
+
+    Args:
+        reasons: string, shape (n,).
+
+    Returns:
+        bool, shape (n,); false where the reason is null.
+    """
+    return pc.fill_null(pc.or_(pc.starts_with(reasons, "damaged"), pc.is_in(reasons, _DAMAGE)), False)

@@ -9,7 +9,7 @@ from corpusmill.pipeline.jobs.shard import id_sum
 from corpusmill.schemas.errors import LedgerError
 from corpusmill.schemas.files import Files
 from corpusmill.schemas.parquet import read_table
-from corpusmill.schemas.tables import DOCUMENT, DUPLICATE, LEDGER, REJECT, VERDICT
+from corpusmill.schemas.tables import DOCUMENT, DUPLICATE, LEDGER, REJECT, VERDICT, is_damage
 
 __all__ = ["Close"]
 
@@ -51,7 +51,7 @@ class Close:
         """
         unit = task.unit
         with watch("read"):
-            columns = ["id", "url", "file_path", "offset", "record_index"]
+            columns = ["id", "url", "file_path", "offset", "length", "record_index"]
             documents = read_table(files, f"documents/{unit}.parquet", DOCUMENT, [*columns, "language"])
             rejects = read_table(files, f"rejects/{unit}.parquet", REJECT, [*columns, "stage", "reason"])
             verdicts = read_table(files, f"verdicts/{unit}.parquet", VERDICT)
@@ -104,9 +104,7 @@ def _judged(documents: pa.Table, verdicts: pa.Table, copies: pa.Table, near: flo
     keep = verdicts.column("keep").combine_chunks()
     is_copy = pa.array(copied)
     kept = pc.and_(keep, pc.invert(is_copy))
-    columns = {
-        name: documents.column(name) for name in ("id", "url", "file_path", "offset", "record_index", "language")
-    }
+    columns = {name: documents.column(name) for name in documents.schema.names}
     columns |= {
         "verdict": pc.if_else(kept, "kept", "dropped"),
         "stage": pc.if_else(is_copy, "dedup", verdicts.column("stage")),
@@ -121,7 +119,7 @@ def _rejected(rejects: pa.Table) -> pa.Table:
     n_rows = rejects.num_rows
     columns = {name: rejects.column(name) for name in rejects.schema.names}
     columns |= {
-        "verdict": pc.if_else(pc.equal(rejects.column("reason"), "damaged"), "damaged", "dropped"),
+        "verdict": pc.if_else(is_damage(rejects.column("reason")), "damaged", "dropped"),
         "value": pa.nulls(n_rows, pa.float64()),
         "threshold": pa.nulls(n_rows, pa.float64()),
         "language": pa.nulls(n_rows, pa.string()),

@@ -17,7 +17,7 @@ from corpusmill.pipeline.stages.documents import extract_documents
 from corpusmill.pipeline.stages.html import ExtractSettings
 from corpusmill.pipeline.stages.language import LanguageSettings, model_digest
 from corpusmill.schemas.files import Files
-from corpusmill.schemas.tables import DOCUMENT, REJECT
+from corpusmill.schemas.tables import DOCUMENT, REJECT, is_damage
 
 __all__ = ["Extract", "quarantine"]
 
@@ -75,7 +75,7 @@ class Extract:
                 with watch("write"):
                     documents.write(kept)
                     rejects.write(rejected)
-                counts["damaged"] += pc.sum(pc.equal(rejected.column("reason"), "damaged")).as_py() or 0
+                counts["damaged"] += pc.sum(is_damage(rejected.column("reason"))).as_py() or 0
                 refiner.write(kept)
             rows = {"records": 0, "documents": documents.n_rows, "rejects": rejects.n_rows}
             commit = out.commit(task.fingerprint, rows | counts, {"source": piece.source})

@@ -13,13 +13,13 @@ from typing import Final
 
 from fastwarc.stream_io import BrotliReader
 
-from corpusmill.pipeline.sources.record import MAX_CONTENT
 
 __all__ = ["BodyError", "decode_body"]
 
 _CHUNK = re.compile(rb"(?:\A|\r?\n)[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\n]*)?\r?\n")
 _NOT_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # control characters; ESC occurs in ISO-2022 text
 _HEAD = 1024
+MAX_CONTENT = 64 << 20
 
 
 class BodyError(Exception):

@@ -16,11 +16,10 @@ from typing import IO, Any, Final, cast
 import pyarrow as pa
 
 from corpusmill.pipeline.sources.record import (
-    MAX_CONTENT,
     Record,
     Slice,
     damaged,
-    is_damage,
+    is_decode_error,
     open_input,
     parse_date,
 )
@@ -29,6 +28,7 @@ __all__ = ["ranges", "records"]
 
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_BLOCK: Final = 1 << 20
 _FIELDS: Final = ("text", "title", "url", "date", "language")
 
 
@@ -59,8 +59,8 @@ def records(piece: Slice, counts: Counter[str]) -> Iterator[Record]:
         counts: unused: all lines are records.
 
     Yields:
-        A record for each line; "damaged" for one that is not a JSON object in UTF-8, "too_large" for one of more
-        than `MAX_CONTENT` bytes. Where a compressed stream breaks off, one row "damaged" ends the file.
+        A record for each line; "damaged_row" for one that is not a JSON object in UTF-8, "too_large" for one of more
+        than `piece.max_bytes` bytes. Where a compressed stream breaks off, one row "damaged_compression" ends the file.
 
     Raises:
         SourceError: there is no such file.
@@ -70,16 +70,16 @@ def records(piece: Slice, counts: Counter[str]) -> Iterator[Record]:
     try:
         with open_input(piece.location) as file:
             compression = _compression(file)
-            for offset, length, line in _lines(file, compression, piece.start, piece.end):
+            for offset, length, line in _lines(file, compression, piece):
                 end = offset + length
                 if line.strip():
                     yield _parse(piece, offset, None if compression else length, line)
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        yield damaged(piece.file_path, end, None)
+        yield damaged(piece.file_path, end, None, reason="damaged_compression")
     except OSError as error:
-        if not is_damage(error):
+        if not is_decode_error(error):
             raise
-        yield damaged(piece.file_path, end, None)
+        yield damaged(piece.file_path, end, None, reason="damaged_compression")
 
 
 def _compression(file: IO[bytes]) -> str | None:
@@ -89,8 +89,9 @@ def _compression(file: IO[bytes]) -> str | None:
     return "gzip" if head.startswith(_GZIP) else "zstd" if head == _ZSTD else None
 
 
-def _lines(file: IO[bytes], compression: str | None, start: int, end: int) -> Iterator[tuple[int, int, bytes]]:
-    """Offset, length and bytes of each line of a range; of a line above `MAX_CONTENT` only the beginning."""
+def _lines(file: IO[bytes], compression: str | None, piece: Slice) -> Iterator[tuple[int, int, bytes]]:
+    """Offset, length and bytes of each line of a range; of a line above `max_bytes` only the beginning."""
+    start, end, most = piece.start, piece.end, piece.max_bytes
     stream = file
     if compression == "gzip":
         stream = cast(IO[bytes], gzip.GzipFile(fileobj=file))
@@ -99,9 +100,9 @@ def _lines(file: IO[bytes], compression: str | None, start: int, end: int) -> It
     elif start > 0:  # the line that runs into the range belongs to the one before
         file.seek(start - 1)
         start += _skip_line(file) - 1
-    while (compression or start < end) and (line := stream.readline(MAX_CONTENT + 1)):
+    while (compression or start < end) and (line := stream.readline(most + 1)):
         length = len(line)
-        if length > MAX_CONTENT and not line.endswith(b"\n"):
+        if length > most and not line.endswith(b"\n"):
             length += _skip_line(stream)
         yield start, length, line.removeprefix(codecs.BOM_UTF8) if start == 0 else line
         start += length
@@ -110,7 +111,7 @@ def _lines(file: IO[bytes], compression: str | None, start: int, end: int) -> It
 def _skip_line(stream: IO[bytes]) -> int:
     """Skip the rest of a line, however long; returns the number of bytes."""
     n_bytes = 0
-    while part := stream.readline(MAX_CONTENT):
+    while part := stream.readline(_BLOCK):
         n_bytes += len(part)
         if part.endswith(b"\n"):
             break
@@ -118,14 +119,14 @@ def _skip_line(stream: IO[bytes]) -> int:
 
 
 def _parse(piece: Slice, offset: int, length: int | None, line: bytes) -> Record:
-    if len(line) > MAX_CONTENT:
+    if len(line) > piece.max_bytes:
         return Record(key=f"{piece.file_path}:{offset}", offset=offset, length=length, reason="too_large")
     try:
         value = json.loads(line.decode())
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        return damaged(piece.file_path, offset, length)
+        return damaged(piece.file_path, offset, length, reason="damaged_row")
     fields = {field: _string(value.get(piece.columns.get(field, field))) for field in _FIELDS}
     text = fields["text"] or ""
     has_text = bool(text.strip())

@@ -1,10 +1,10 @@
 """What every reader shares: the slice of a file that it reads, the record that it yields, rows of `tables.RAW`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Final, cast
+from typing import IO, Any, Literal, cast
 
 import fsspec
 import pyarrow as pa
@@ -14,23 +14,39 @@ from corpusmill.schemas.errors import SourceError
 from corpusmill.schemas.tables import RAW
 
 __all__ = [
-    "MAX_CONTENT",
+    "DamageReason",
     "Record",
     "RecordBuilder",
     "Slice",
     "damaged",
-    "is_damage",
+    "is_decode_error",
     "open_input",
     "parse_date",
     "record_ids",
 ]
 
-MAX_CONTENT: Final = 64 << 20
-"""Largest content of one record, in bytes. Far above any page of text; it stops decompression bombs."""
+DamageReason = Literal[
+    "damaged_compression",
+    "damaged_header",
+    "damaged_length",
+    "damaged_end",
+    "damaged_body",
+    "damaged_row",
+    "bomb",
+    "too_large",
+]
+"""What can be wrong with a stretch of a file.
+
+`damaged_compression`: compressed data that does not decode or fails its checksum; `damaged_header`: no valid record
+header where one must be; `damaged_length`: a record that does not end where its header says; `damaged_end`: the file,
+or the compressed stream, breaks off; `damaged_body`: an HTTP body whose encoding is broken; `damaged_row`: a line, row
+or page that cannot be parsed; `bomb` and `too_large`: see `Slice.max_ratio` and `Slice.max_bytes`.
+"""
 
 _MAX_ROWS = 256
 _MAX_BATCH = 8 << 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BOMB_BYTES = 1 << 20
 _SCHEMA = RAW.schema()
 
 
@@ -40,12 +56,19 @@ class Slice:
 
     Attributes:
         source: name of the source in the recipe.
-        kind: "warc", "wikipedia" or "jsonl".
+        kind: a key of `sources.KINDS`.
         file_path: name relative to the root of the source; goes into ids and tables, never an absolute path.
-        location: local path or fsspec URL that opens the file.
+        location: local path or fsspec URL that opens the file; with `members` the folder that they lie in.
         start: first byte of the range in the file as it is stored.
         end: byte after the range; a whole file is 0 to its size.
-        columns: jsonl only: field of the document (id, text, title, url, date, language) -> key in the line.
+        columns: field of the document (id, text, title, url, date, language) -> key of a line, or column.
+        options: what else the recipe says to readers of this kind.
+        members: html and text: the files of this unit, (path below `location`, bytes). They are read as if they
+            followed each other, 0 to `end`; each path is the `file_path` of its records.
+        spans: warc: the file holds just these stretches of the one that `file_path` names, one after the other,
+            (offset, bytes); offsets in tables and ids are those of the original.
+        max_bytes: largest content of one record; longer ones are `too_large`.
+        max_ratio: a compressed record of more than 1 MiB that grows by more than this factor is a `bomb`.
     """
 
     source: str
@@ -54,7 +77,16 @@ class Slice:
     location: str
     start: int
     end: int
-    columns: Mapping[str, str]
+    columns: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    members: Sequence[tuple[str, int]] = ()
+    spans: Sequence[tuple[int, int]] = ()
+    max_bytes: int = 64 << 20
+    max_ratio: int = 1000
+
+    def is_bomb(self, n_stored: int, n_bytes: int) -> bool:
+        """Whether content of `n_bytes` out of `n_stored` compressed bytes is more than a record may grow."""
+        return n_bytes > _BOMB_BYTES and n_bytes > n_stored * self.max_ratio
 
 
 @dataclass(kw_only=True, slots=True)
@@ -73,7 +105,10 @@ class Record:
         media_type: "text/html", "application/xhtml+xml", "text/x-wiki" or "text/plain" where there is content.
         charset: charset that the transport declares.
         language: language that the input declares, a hint only.
-        reason: why there is no document; None where there is content.
+        reason: why there is no document; None where there is content. `tables.is_decode_error` tells what is damage.
+        truncated: why the crawler cut the payload (WARC-Truncated: length, time, disconnect).
+        redirect: title of the page that this one leads to.
+        file_path: where the record comes from, if not from the slice's file: a file of a folder or of an archive.
     """
 
     key: str
@@ -88,9 +123,14 @@ class Record:
     charset: str | None = None
     language: str | None = None
     reason: str | None = None
+    truncated: str | None = None
+    redirect: str | None = None
+    file_path: str | None = None
 
 
-def damaged(file_path: str, offset: int, length: int | None, record_index: int = 0) -> Record:
+def damaged(
+    file_path: str, offset: int, length: int | None, record_index: int = 0, *, reason: DamageReason
+) -> Record:
     """The one record that stands for a damaged stretch of a file.
 
     Args:
@@ -98,9 +138,10 @@ def damaged(file_path: str, offset: int, length: int | None, record_index: int =
         offset: where the damage begins: the first slice, member or record that could not be read.
         length: bytes to the end of the stretch; None in a stream without random access.
         record_index: number of the first unreadable record in the slice at `offset`.
+        reason: what is wrong.
     """
     key = f"{file_path}:{offset}:damaged"
-    return Record(key=key, offset=offset, length=length, record_index=record_index, reason="damaged")
+    return Record(key=key, offset=offset, length=length, record_index=record_index, reason=reason)
 
 
 def record_ids(source: str, keys: Sequence[str]) -> pa.Array:
@@ -134,7 +175,7 @@ def open_input(location: str) -> IO[bytes]:
         raise SourceError(f"{location}: no such file") from error
 
 
-def is_damage(error: OSError) -> bool:
+def is_decode_error(error: OSError) -> bool:
     """Whether a decoder found bad data, rather than the disk or the network failing, which is never damage.
 
     fastwarc, bz2 and pyarrow raise a plain OSError without errno; failing I/O has an errno or a subclass.
@@ -169,10 +210,10 @@ class RecordBuilder:
         records, self._records, self._n_bytes = self._records, [], 0
         columns = [
             record_ids(self._source, [record.key for record in records])
-            if field.name == "id"
-            else pa.array([self._file_path] * len(records), field.type)
-            if field.name == "file_path"
-            else pa.array([getattr(record, field.name) for record in records], field.type)
-            for field in _SCHEMA
+            if column.name == "id"
+            else pa.array([record.file_path or self._file_path for record in records], column.type)
+            if column.name == "file_path"
+            else pa.array([getattr(record, column.name) for record in records], column.type)
+            for column in _SCHEMA
         ]
         return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)

@@ -23,11 +23,10 @@ from fastwarc.warc import ArchiveIterator
 
 from corpusmill.pipeline.sources.body import BodyError, decode_body
 from corpusmill.pipeline.sources.record import (
-    MAX_CONTENT,
     Record,
     Slice,
     damaged,
-    is_damage,
+    is_decode_error,
     open_input,
     parse_date,
 )
@@ -137,7 +136,7 @@ class _Scan:
                 if not held.complete:
                     break
         except OSError as error:
-            if not is_damage(error):
+            if not is_decode_error(error):
                 raise
             broken = True
         yield from (self._end_of_gzip if self._is_gzip else self._end_of_plain)(held, broken)
@@ -152,7 +151,7 @@ class _Scan:
             key = f"{self._piece.file_path}:{held.offset}:{held.index}"
             held.record = Record(key=key, offset=held.offset, record_index=held.index)
             _describe(held.record, raw, held.kind)
-        unparsed = held.record is not None and held.record.reason == "damaged"
+        unparsed = held.record is not None and held.record.reason == "damaged_body"
         expected = raw.content_length
         if held.record is None or held.record.reason is not None:
             n_read = raw.reader.consume()
@@ -203,7 +202,7 @@ class _Scan:
             return False
 
     def _damaged(self, offset: int, record_index: int = 0) -> tuple[str, Record]:
-        return "", damaged(self._piece.file_path, offset, self._piece.end - offset, record_index)
+        return "", damaged(self._piece.file_path, offset, self._piece.end - offset, record_index, reason="damaged_compression")
 
 
 def _describe(record: Record, raw: Any, kind: str) -> None:
@@ -216,9 +215,9 @@ def _describe(record: Record, raw: Any, kind: str) -> None:
         try:
             raw.parse_http(quirks_mode=True, max_header_len=_MAX_HEADER)
         except OSError as error:
-            if not is_damage(error):
+            if not is_decode_error(error):
                 raise
-            record.reason = "damaged"
+            record.reason = "damaged_body"
             return
         content_type = raw.http_headers.get("Content-Type") or headers.get("WARC-Identified-Payload-Type")
         status = raw.http_headers.status_code or 0
@@ -231,7 +230,7 @@ def _describe(record: Record, raw: Any, kind: str) -> None:
     wanted = (*_HTML, "text/plain") if kind == "conversion" else _HTML
     if record.reason is None and record.media_type not in wanted:
         record.reason = "not_html"
-    if record.reason is None and raw.content_length > MAX_CONTENT:
+    if record.reason is None and raw.content_length > 64 << 20:
         record.reason = "too_large"
 
 
@@ -245,7 +244,7 @@ def _decode(record: Record, body: bytes, raw: Any) -> None:
             content_encoding=http.get("Content-Encoding") or "",
         )
     except BodyError as error:
-        record.reason = error.reason
+        record.reason = "damaged_body" if error.reason == "damaged" else error.reason
         return
     record.content = content or None
     record.reason = None if content else "no_text"
@@ -257,7 +256,7 @@ def _has_bare_lf(file: IO[bytes], start: int, is_gzip: bool) -> bool:
     try:
         head: bytes = (GzipReader(file) if is_gzip else file).read(16)
     except OSError as error:
-        if not is_damage(error):
+        if not is_decode_error(error):
             raise
         return False
     return head.startswith(b"WARC/") and b"\n" in head and b"\r\n" not in head

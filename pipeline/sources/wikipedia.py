@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Final
 
-from corpusmill.pipeline.sources.record import Record, Slice, damaged, is_damage, open_input, parse_date
+from corpusmill.pipeline.sources.record import Record, Slice, damaged, is_decode_error, open_input, parse_date
 from corpusmill.schemas.errors import SourceError
 
 __all__ = ["find_index", "ranges", "records"]
@@ -73,7 +73,7 @@ def ranges(location: str, *, index: str | None, n_bytes: int, target_bytes: int)
     except SourceError as error:
         raise SourceError(f"{location} needs its index: {error}") from error
     except (EOFError, OSError, ValueError) as error:
-        if isinstance(error, OSError) and not is_damage(error):
+        if isinstance(error, OSError) and not is_decode_error(error):
             raise
         raise SourceError(f"{index} is damaged ({error}); download it again") from error
     return list(zip(starts, [*starts[1:], n_bytes], strict=True))
@@ -98,7 +98,7 @@ def records(piece: Slice, counts: Counter[str]) -> Iterator[Record]:
         for offset, length, xml in _streams(file, piece.start, piece.end):
             pages = None if xml is None else _parse_pages(xml)
             if pages is None:
-                yield damaged(piece.file_path, offset, length)
+                yield damaged(piece.file_path, offset, length, reason="damaged_compression")
                 continue
             for index, record in enumerate(_revisions(pages, site)):
                 record.offset, record.length, record.record_index = offset, length, index

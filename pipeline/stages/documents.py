@@ -43,7 +43,7 @@ def extract_documents(
 
     with watch("charset"):
         wanted = pc.if_else(readable, raw.column("content"), pa.scalar(None, pa.large_binary()))
-        decoded, _ = charset.decode(wanted, raw.column("charset"))
+        decoded, codecs = charset.decode(wanted, raw.column("charset"))
     is_html = pc.and_(readable, pc.is_in(media, pa.array(["text/html", "application/xhtml+xml"])))
     is_wiki = pc.and_(readable, pc.is_in(media, pa.array(["text/x-wiki"])))
     with watch("html"):
@@ -77,6 +77,7 @@ def extract_documents(
     documents |= {
         "text": text,
         "title": title.filter(kept),
+        "charset": codecs.filter(kept),
         "source": pa.repeat(source, len(text)),
         "language": tags,
         "language_score": scores,
