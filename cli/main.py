@@ -8,6 +8,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("corpusmill.pipeline.commands.run", "pipeline", "run a recipe: raw dumps to a dataset folder"),
+    "fetch": ("corpusmill.pipeline.commands.fetch", "pipeline", "download and check the inputs of a recipe"),
     "plan": ("corpusmill.pipeline.commands.plan", "pipeline", "show what a run would read, without doing it"),
     "status": ("corpusmill.pipeline.commands.status", "pipeline", "show how far a run is"),
     "inspect": ("corpusmill.pipeline.commands.inspect", "pipeline", "statistics of a dataset, a run or one shard"),

@@ -17,7 +17,7 @@ COPY pipeline pipeline
 COPY schemas schemas
 COPY train train
 RUN pip wheel --no-build-isolation --no-deps --wheel-dir /wheel .
-RUN pip install --no-compile --constraint constraints.txt "$(echo /wheel/corpusmill-*.whl)[pipeline,gcp]"
+RUN pip install --no-compile --constraint constraints.txt "$(echo /wheel/corpusmill-*.whl)[pipeline,gcp,s3]"
 
 FROM ${PYTHON_IMAGE}
 # The program that starts Python workers, as Beam documents for images of one's own; of the Beam in constraints.txt.

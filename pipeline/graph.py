@@ -1,4 +1,4 @@
-"""All of corpusmill's Beam wiring: two graphs, each one linear chain with one sink.
+"""All of corpusmill's Beam wiring: three graphs, each one linear chain with one sink.
 
 Rules (DESIGN §3, tested on the pipeline proto): no tagged outputs, side inputs, state, CombineFns or beam.io; every
 transform labelled; elements are task descriptions and packed byte arrays, never documents. Results come from the
@@ -9,12 +9,13 @@ import io
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 
 import pyarrow as pa
 
 from corpusmill.pipeline.jobs import dedup
 from corpusmill.pipeline.jobs.base import Task, timing_name
-from corpusmill.pipeline.work import execute
+from corpusmill.pipeline.work import execute, execute_lanes
 from corpusmill.schemas.commits import read_commit
 from corpusmill.schemas.files import Files
 
@@ -24,7 +25,7 @@ logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage
 import apache_beam as beam  # noqa: E402
 from apache_beam.metrics import Metrics  # noqa: E402
 
-__all__ = ["grouping_graph", "unit_graph"]
+__all__ = ["grouping_graph", "lane_graph", "unit_graph"]
 
 _NAMESPACE = "corpusmill"
 
@@ -41,6 +42,21 @@ class DoUnit(beam.DoFn):
         execute(task, files)
         _report(task, files)
         yield element
+
+
+class DoLanes(beam.DoFn):
+    """bytes (lanes of tasks) -> bytes (task): does each lane front to back, the lanes of an element side by side."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def process(self, element: bytes) -> Iterator[bytes]:
+        """Do some lanes."""
+        files = Files(self.root)
+        lanes = [[Task(**task) for task in lane] for lane in json.loads(element)]
+        for task in execute_lanes(lanes, files):
+            _report(task, files)
+            yield task.encode()
 
 
 class MapKeys(beam.DoFn):
@@ -96,6 +112,16 @@ def unit_graph(pipeline: beam.Pipeline, job: str, tasks: Sequence[Task], root: s
     """Each task on its own."""
     units = pipeline | f"{job}: units" >> beam.Create([task.encode() for task in tasks])
     _ = units | f"{job}: work" >> beam.ParDo(DoUnit(root))
+
+
+def lane_graph(
+    pipeline: beam.Pipeline, job: str, lanes: Sequence[Sequence[Task]], root: str, *, together: bool
+) -> None:
+    """Each lane on its own, or all together in one worker."""
+    groups = [lanes] if together else [[lane] for lane in lanes]
+    elements = [json.dumps([[asdict(task) for task in lane] for lane in group]).encode() for group in groups]
+    units = pipeline | f"{job}: lanes" >> beam.Create(elements)
+    _ = units | f"{job}: work" >> beam.ParDo(DoLanes(root))
 
 
 def grouping_graph(pipeline: beam.Pipeline, job: str, tasks: Sequence[Task], root: str, *, shared_files: bool) -> None:

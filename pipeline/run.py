@@ -12,9 +12,13 @@ from typing import Any
 import pyarrow as pa
 
 from corpusmill.pipeline import graph
+from corpusmill.pipeline.download.client import Client
+from corpusmill.pipeline.download.listing import Listings
+from corpusmill.pipeline.download.space import check_space
 from corpusmill.pipeline.jobs import JOBS
-from corpusmill.pipeline.jobs.base import Job, RunState, Task, UnitJob, timing_name
-from corpusmill.pipeline.jobs.extract import Extract
+from corpusmill.pipeline.jobs.base import FORGOTTEN, Job, LaneJob, RunState, Task, UnitJob, timing_name
+from corpusmill.pipeline.jobs.extract import Extract, cpu_seconds
+from corpusmill.pipeline.jobs.fetch import Fetch
 from corpusmill.pipeline.jobs.manifest import MANIFEST
 from corpusmill.pipeline.jobs.shard import Shard
 from corpusmill.pipeline.jobs.tokenizer import check_tokenizer_file
@@ -23,6 +27,7 @@ from corpusmill.pipeline.progress import Progress
 from corpusmill.pipeline.runners import BeamRunner, check_runner, local_workers, open_runner
 from corpusmill.pipeline.stages.language import LanguageSettings, identify
 from corpusmill.pipeline.stages.selection import check_rules
+from corpusmill.pipeline.verify import forget_changed
 from corpusmill.pipeline.work import LAST_ATTEMPT, attempts, failure, run_quarantine
 from corpusmill.schemas import lease
 from corpusmill.schemas.commits import Commit, commit_name, read_commit
@@ -43,11 +48,13 @@ class RunReport:
     Attributes:
         seconds: wall time.
         jobs: by job: `units`, `done` (in this run), counts summed over all units, `milliseconds` by stage.
+        changed: inputs that were fetched again because `verify` found them changed.
         books: records by verdict, reasons and languages, as `jobs.manifest.balance` gives them.
     """
 
     seconds: float
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
     books: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -77,6 +84,8 @@ def run(
     runner: str = "local",
     workers: int | None = None,
     from_job: str | None = None,
+    until: str | None = None,
+    verify: bool = False,
     beam_options: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> RunReport:
@@ -88,6 +97,8 @@ def run(
         runner: local, dask, or the name of a Beam runner.
         workers: processes; None lets the size of the work decide.
         from_job: forget what this job and those after it have done.
+        until: the last job to do; None: all of them.
+        verify: read the inputs that are there again, and fetch anew what changed.
         beam_options: for Beam.
         progress: is told what happens.
 
@@ -105,18 +116,23 @@ def run(
         raise UsageError("--out is empty: name the run folder")
     check_runner(runner, beam_options)
     check(recipe)
-    inputs = list_files(recipe)
     files = Files(out)
+    with Client(recipe.fetch) as client:
+        listings = Listings(client.get, files, fresh=from_job == Fetch.name)
+        inputs = list_files(recipe, listings)
+        check_space(files, [file for file in inputs if not files.exists(file.raw_name)], client.size)
     if files.is_private and (runner != "local" or (workers or 1) > 1):
         raise UsageError(f"{out} is memory of this process: other workers cannot see it; use one local worker")
     with lease.hold(files, progress.say):
         files.sweep()
         files.delete("run.json")
         files.write_bytes("recipe.json", recipe.model_dump_json(indent=1).encode())
+        listings.keep()
         state = RunState(recipe, files, inputs)
         if from_job is not None:
             _forget(list(JOBS)[list(JOBS).index(from_job) :], files)
-        cost = sum((file.n_bytes or 0) for file in inputs) * 1e-6
+        changed = forget_changed(inputs, files, progress) if verify else []
+        cost = sum(cpu_seconds(file.kind, file.n_bytes or 0) for file in inputs)
         report: dict[str, dict[str, Any]] = {}
         with open_runner(
             runner,
@@ -126,8 +142,12 @@ def run(
             for job in JOBS.values():
                 _run_job(job, state, beam_runner, progress)
                 report[job.name] = _job_report(job.name, state)
+                if job.name == until:
+                    return RunReport(seconds=round(time.time() - started, 3), jobs=report, changed=changed)
         manifest = json.loads(files.read_bytes(MANIFEST))
-        result = RunReport(seconds=round(time.time() - started, 3), jobs=report, books=manifest["ledger"])
+        result = RunReport(
+            seconds=round(time.time() - started, 3), jobs=report, changed=changed, books=manifest["ledger"]
+        )
         record = {
             "started": started,
             "seconds": result.seconds,
@@ -142,11 +162,11 @@ def run(
 
 
 def _forget(jobs: Sequence[str], files: Files) -> None:
-    """Make every unit of these jobs stale; the records stay, they are what says which files are there."""
+    """Make every unit of these jobs stale."""
     for job in jobs:
         for name in files.list(f"commits/{job}"):
             commit = Commit.model_validate_json(files.read_bytes(name))
-            commit.model_copy(update={"fingerprint": "forgotten"}).publish(files)
+            commit.model_copy(update={"fingerprint": FORGOTTEN}).publish(files)
 
 
 def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) -> None:
@@ -157,11 +177,13 @@ def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) 
     stale = [task for task in tasks if not _is_done(task, files, present)]
     if stale and job.name == Shard.name:
         _unpublish(files)
-    with progress.job(job.name, tasks, stale, files):
-        ordinary = [task for task in stale if not _is_last_attempt(task, files)]
-        for task in stale:
-            if _is_last_attempt(task, files):
-                _run_alone(task, files, progress)
+    lanes = job.lanes(stale) if isinstance(job, LaneJob) else []
+    with progress.downloads(job.name, lanes, files) if lanes else progress.job(job.name, tasks, stale, files):
+        # downloads are stopped by people, not by what they hold
+        alone = {} if lanes else {task.unit: task for task in stale if _is_last_attempt(task, files)}
+        ordinary = [task for task in stale if task.unit not in alone]
+        for task in alone.values():
+            _run_alone(task, files, progress)
         size = _WAVE if isinstance(job, UnitJob) else max(1, len(ordinary))  # dedup must see all units at once
         for start in range(0, len(ordinary), size):
             wave = ordinary[start : start + size]
@@ -200,7 +222,15 @@ def _cause(error: Exception, job: Job, wave: Sequence[Task], files: Files) -> Ba
 
 def _run_wave(job: Job, tasks: Sequence[Task], stale: Sequence[Task], files: Files, runner: BeamRunner) -> None:
     cost = sum(task.cost for task in stale)
-    if isinstance(job, UnitJob):
+    if isinstance(job, LaneJob):
+        lanes = job.lanes(stale)
+        runner.run(
+            lambda pipeline: graph.lane_graph(pipeline, job.name, lanes, files.root, together=runner.name == "local"),
+            n_tasks=1 if runner.name == "local" else len(lanes),
+            cost=cost,
+            heavy=job.heavy,
+        )
+    elif isinstance(job, UnitJob):
         # The local runner deals units out in advance, one after the other: big ones first, so that all get some.
         dealt = sorted(stale, key=lambda task: (-task.cost, task.unit))
         runner.run(

@@ -2,19 +2,25 @@
 
 import contextlib
 import json
+import os
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Sequence
 
 from corpusmill.pipeline.jobs import JOBS
-from corpusmill.pipeline.jobs.base import Stopwatch, Task, UnitJob, attempt_name
+from corpusmill.pipeline.jobs.base import LaneJob, Stopwatch, Task, UnitJob, attempt_name
 from corpusmill.pipeline.jobs.extract import quarantine
 from corpusmill.pipeline.processes import die_with_parent
 from corpusmill.schemas import errors
+from corpusmill.schemas.commits import read_commit
 from corpusmill.schemas.errors import CorpusmillError, WorkerError
 from corpusmill.schemas.files import Files
 
-__all__ = ["LAST_ATTEMPT", "attempts", "execute", "failure", "run_quarantine"]
+__all__ = ["LAST_ATTEMPT", "attempts", "execute", "execute_lanes", "failure", "run_quarantine"]
+
+_LISTEN_SECONDS = 0.2
 
 LAST_ATTEMPT = 3
 """At this start without a commit a unit runs alone in a process of its own."""
@@ -26,7 +32,7 @@ def attempts(job: str, unit: str, files: Files) -> int:
     return 0 if data is None else int(json.loads(data)["started"])
 
 
-def execute(task: Task, files: Files) -> None:
+def execute(task: Task, files: Files, watch: Stopwatch | None = None) -> None:
     """Do one unit: mark the attempt, work, commit, remove the mark; an exception leaves its story in the mark.
 
     What is not the unit's fault is not counted as an attempt: errors that we raise on purpose (a failed download),
@@ -38,7 +44,7 @@ def execute(task: Task, files: Files) -> None:
     job = JOBS[task.job]
     assert isinstance(job, UnitJob)
     try:
-        job.work(task, files, Stopwatch())
+        job.work(task, files, watch or Stopwatch())
     except (Exception, KeyboardInterrupt) as error:
         innocent = isinstance(error, CorpusmillError | KeyboardInterrupt) or getattr(error, "errno", None) is not None
         story = {"kind": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
@@ -46,6 +52,47 @@ def execute(task: Task, files: Files) -> None:
             files.write_bytes(name, json.dumps({"started": started + (not innocent), "error": story}).encode())
         raise
     files.delete(name)
+
+
+def execute_lanes(lanes: Sequence[Sequence[Task]], files: Files) -> list[Task]:
+    """Do lanes of tasks side by side, a thread each; returns the tasks that were not done before.
+
+    A lane ends at its first error, the others go on; then the first of the errors is raised. Beyond the lanes that
+    wait for servers there are no more threads than cores.
+    """
+    done: list[Task] = []
+    stories: list[BaseException] = []
+    waiting = list(reversed(lanes))  # lanes that wait for servers come first
+
+    def work() -> None:
+        while True:
+            try:
+                lane = waiting.pop()
+            except IndexError:
+                return
+            job = JOBS[lane[0].job]
+            assert isinstance(job, LaneJob)
+            try:
+                with job.lane():
+                    for task in lane:
+                        commit = read_commit(files, task.job, task.unit)
+                        if commit is None or commit.fingerprint != task.fingerprint:  # a runner may repeat a lane
+                            execute(task, files, Stopwatch(time.thread_time))
+                            done.append(task)
+            except BaseException as error:
+                stories.append(error)
+
+    n_remote = sum("lanes" in lane[0].spec for lane in lanes)
+    n_threads = min(len(lanes), n_remote + (os.cpu_count() or 1))
+    threads = [threading.Thread(target=work, daemon=True, name=f"lane-{i}") for i in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(_LISTEN_SECONDS)  # a thread that waits without end hears no Ctrl-C
+    if stories:
+        raise stories[0]
+    return done
 
 
 def failure(tasks: Sequence[Task], files: Files) -> CorpusmillError | None:

@@ -146,6 +146,14 @@ class Files:
         folder.mkdir(parents=True, exist_ok=True)
         return folder / uuid.uuid4().hex
 
+    def partial_path(self, name: str) -> Path:
+        """The local path where a download is collected; the same for each attempt, so that it can be resumed."""
+        if not self.is_local:
+            return (
+                Path(tempfile.gettempdir()) / f"corpusmill-{hashlib.sha256(self.url(name).encode()).hexdigest()}.part"
+            )
+        return Path(self.path(f"{name}.part"))
+
     def stage(self, name: str) -> StagedFile:
         """Begin a file that becomes visible only by `StagedFile.publish`."""
         return StagedFile(self, name)

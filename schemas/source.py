@@ -1,5 +1,6 @@
 """Where records come from: one class a kind of source, with the fields that it has."""
 
+import datetime
 from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -111,7 +112,9 @@ class WikipediaSource(_Source):
     @classmethod
     def _date_and_name(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            if isinstance(data.get("date"), int):  # YAML reads 20261101 as a number
+            if isinstance(data.get("date"), datetime.date):  # as YAML reads 2026-11-01
+                data = data | {"date": data["date"].strftime("%Y%m%d")}
+            elif isinstance(data.get("date"), int):  # as it reads 20261101
                 data = data | {"date": str(data["date"])}
             if "name" not in data and isinstance(data.get("wiki"), str):
                 date = data.get("date", "latest")

@@ -11,6 +11,7 @@ from typer.main import get_command
 from corpusmill.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
+GUIDES = ("docs/sources.md", "docs/training.md")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -20,7 +21,7 @@ def read(name: str) -> str:
 
 def command_lines(program: str) -> list[str]:
     """The lines of code blocks that call a program, continued lines joined."""
-    blocks = [block for name in ("README.md", "docs/training.md") for block in FENCED.findall(read(name))]
+    blocks = [block for name in ("README.md", *GUIDES) for block in FENCED.findall(read(name))]
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [line for line in lines if line.startswith(f"{program} ")]
 
@@ -35,7 +36,7 @@ def test_the_readmes_are_in_step() -> None:
     assert headings("README.zh.md") == headings("README.md")
 
 
-@pytest.mark.parametrize("name", [*(path.name for path in ROOT.glob("*.md")), "docs/training.md"])
+@pytest.mark.parametrize("name", [*(path.name for path in ROOT.glob("*.md")), *GUIDES])
 def test_relative_links_lead_to_files(name: str) -> None:
     links = re.findall(r"\]\(([^)#\s]+)", FENCED.sub("", read(name)))
     folder = (ROOT / name).parent

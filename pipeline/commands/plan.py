@@ -30,23 +30,26 @@ def plan(
     """
     loaded = load_recipe(recipe, settings or [])
     from corpusmill.pipeline import sources
+    from corpusmill.pipeline.download.client import Client
+    from corpusmill.pipeline.download.listing import Listings
     from corpusmill.pipeline.plan import list_files, list_units
     from corpusmill.pipeline.run import check
 
     check(loaded)
     rows: list[dict[str, object]] = []
-    for file in list_files(loaded):
+    with Client(loaded.fetch) as client:
+        files = list_files(loaded, Listings(client.get))
+    for file in files:
         entry: dict[str, object] = {"source": file.source, "kind": file.kind, "file": file.file_path}
-        if file.is_remote or file.n_bytes is None:
-            rows.append(entry | {"unit": None, "start": None, "end": None, "bytes": None})
+        if file.remote is not None or file.n_bytes is None:
+            rows.append(entry | {"unit": None, "start": None, "end": None, "bytes": file.n_bytes})
             continue
-        ranges = sources.ranges(
-            file.kind,
-            file.location,
-            index=sources.index_of(file.kind, file.location),
-            n_bytes=file.n_bytes,
-            target_bytes=loaded.unit_bytes,
-        )
+        ranges = [(0, file.n_bytes)]
+        if not file.members:
+            index = sources.index_of(file.kind, file.location)
+            ranges = sources.ranges(
+                file.kind, file.location, index=index, n_bytes=file.n_bytes, target_bytes=loaded.unit_bytes
+            )
         for unit in list_units(file, file.location, ranges):
             piece = unit.piece
             rows.append(entry | {"unit": unit.name, "start": piece.start, "end": piece.end, "bytes": unit.n_bytes})

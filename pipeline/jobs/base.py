@@ -12,10 +12,10 @@ import socket
 import time
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Final, Protocol, Self, TypeVar, runtime_checkable
 
 import pyarrow as pa
 
@@ -27,7 +27,9 @@ from corpusmill.schemas.recipe import Recipe
 from corpusmill.schemas.tables import Table
 
 __all__ = [
+    "FORGOTTEN",
     "Job",
+    "LaneJob",
     "RunState",
     "Stopwatch",
     "Task",
@@ -106,21 +108,39 @@ class UnitJob(Job, Protocol):
         ...
 
 
-class Stopwatch:
-    """CPU milliseconds by stage. Reads the clock of the process, so threads of libraries count."""
+@runtime_checkable
+class LaneJob(UnitJob, Protocol):
+    """A job some of whose units must not be done at the same time: fetch, for the sake of the servers."""
 
-    def __init__(self) -> None:
+    def lanes(self, tasks: Sequence[Task]) -> list[list[Task]]:
+        """The tasks, in lists that are each done front to back, one task at a time."""
+        ...
+
+    def lane(self) -> AbstractContextManager[None]:
+        """Holds, in the thread that does a lane, what its tasks share."""
+        ...
+
+
+class Stopwatch:
+    """CPU milliseconds by stage.
+
+    Args:
+        clock: CPU seconds; by default those of the process, so threads of libraries count.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.process_time) -> None:
         self.milliseconds: dict[str, float] = defaultdict(float)
         self.started = time.time()
+        self._clock = clock
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         """Add the time of the block to a stage."""
-        start = time.process_time()
+        start = self._clock()
         try:
             yield
         finally:
-            self.milliseconds[stage] += (time.process_time() - start) * 1e3
+            self.milliseconds[stage] += (self._clock() - start) * 1e3
 
     def iterate(self, stage: str, items: Iterator[_T]) -> Iterator[_T]:
         """Add to a stage the time that an iterator takes to produce its items."""
@@ -131,6 +151,10 @@ class Stopwatch:
                 except StopIteration:
                     return
             yield item
+
+
+FORGOTTEN: Final = "forgotten"
+"""Fingerprint of a unit that is to be done again; its record stays, it is what says which files are there."""
 
 
 def attempt_name(job: str, unit: str) -> str:

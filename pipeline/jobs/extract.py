@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,23 +17,29 @@ from corpusmill.pipeline.stages.documents import extract_documents
 from corpusmill.pipeline.stages.html import ExtractSettings
 from corpusmill.pipeline.stages.language import LanguageSettings, model_digest
 from corpusmill.schemas.files import Files
-from corpusmill.schemas.tables import DOCUMENT, REJECT, is_damage
+from corpusmill.schemas.tables import DOCUMENT, REDIRECT, REJECT, is_damage
 
-__all__ = ["Extract", "quarantine"]
+__all__ = ["Extract", "cpu_seconds", "quarantine"]
 
 STAGE_VERSION = [1, *(stage.STAGE_VERSION for stage in (charset, html, wikitext, unicode, language))]
 LIBRARIES = ("fastwarc", "resiliparse", "fasttext-numpy2", "pyarrow", "langcodes", "xxhash")
 
-_CPU_SECONDS_PER_BYTE = {"warc": 1.0e-6, "wikipedia": 1.2e-6, "jsonl": 0.1e-6}
-"""Of compressed input, extract and refine together; measured by `bench/run`."""
+_CPU_SECONDS_PER_BYTE: Final = {"jsonl": 0.1e-6, "text": 0.1e-6, "html": 0.2e-6}
+_CPU_SECONDS_PER_PACKED_BYTE: Final = 1.0e-6
+"""Of input, extract and refine together; measured by `bench/run`."""
+
+
+def cpu_seconds(kind: str, n_bytes: int) -> float:
+    """Estimated work of reading so many bytes of a kind of source."""
+    return n_bytes * _CPU_SECONDS_PER_BYTE.get(kind, _CPU_SECONDS_PER_PACKED_BYTE)
 
 
 class Extract:
-    """One task a unit: `documents/` and `rejects/`."""
+    """One task a unit: `documents/`, `rejects/`, and `redirects/` of wikis whose source asks for them."""
 
     name = "extract"
     heavy = True
-    folders: tuple[str, ...] = ("documents", "rejects")
+    folders: tuple[str, ...] = ("documents", "rejects", "redirects")
 
     def tasks(self, run: RunState) -> list[Task]:
         """Tasks in plan order; a unit is identified by its slice and the digest of its file."""
@@ -52,7 +58,7 @@ class Extract:
                     "model": settings.model,
                     "refine": refine.settings(run.recipe),
                 }
-                cost = unit.n_bytes * _CPU_SECONDS_PER_BYTE[file.kind]
+                cost = cpu_seconds(file.kind, unit.n_bytes)
                 tasks.append(Task(job=self.name, unit=unit.name, fingerprint=mark, spec=spec, cost=cost))
         return tasks
 
@@ -69,17 +75,38 @@ class Extract:
         ):
             documents = out.table(f"documents/{task.unit}.parquet", DOCUMENT)
             rejects = out.table(f"rejects/{task.unit}.parquet", REJECT)
+            redirects = None
+            if piece.options.get("redirects"):
+                redirects = out.table(f"redirects/{task.unit}.parquet", REDIRECT)
             refiner = refine.Refiner(refined, task.unit, task.spec["refine"], refine_watch)
             for raw in watch.iterate("read", sources.read(piece, counts)):
                 kept, rejected = extract_documents(raw, piece.source, extraction, identification, watch)
                 with watch("write"):
                     documents.write(kept)
                     rejects.write(rejected)
+                    if redirects is not None:
+                        redirects.write(_redirects(raw, piece.source))
+                for charset_used, n in _tally(kept.column("charset")).items():
+                    counts[f"charset_{charset_used}"] += n
                 counts["damaged"] += pc.sum(is_damage(rejected.column("reason"))).as_py() or 0
                 refiner.write(kept)
             rows = {"records": 0, "documents": documents.n_rows, "rejects": rejects.n_rows}
             commit = out.commit(task.fingerprint, rows | counts, {"source": piece.source})
             refiner.commit(commit)
+
+
+def _redirects(raw: pa.RecordBatch, source: str) -> pa.Table:
+    rows = pa.Table.from_batches([raw]).filter(pc.is_valid(raw.column("redirect")))
+    return (
+        rows.append_column("source", pa.repeat(source, rows.num_rows))
+        .select(REDIRECT.columns.names)
+        .cast(REDIRECT.columns)
+    )
+
+
+def _tally(values: pa.Array) -> dict[str, int]:
+    counted = pc.value_counts(values.drop_null())
+    return dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
 
 
 def quarantine(task: Task, files: Files, watch: Stopwatch) -> None:

@@ -1,130 +1,197 @@
 """Bodies of HTTP messages as crawlers store them: chunked, compressed, cut short, or with headers that lie.
 
-Two rules decide the doubtful cases. A body that already looks like a page is one, whatever its headers say:
-Common Crawl and others store decoded bodies below the headers of the encoded ones. And a body that was cut in
-transfer keeps what arrived, as a browser would show it, while one with wrong bytes inside is damaged.
+Three rules decide the doubtful cases. A body that looks plain is plain, whatever its headers say: Common Crawl and
+others store decoded bodies below the headers of the encoded ones. A body that was cut in transfer keeps what arrived,
+as a browser would show it. Compressed data with wrong bytes inside, or that fails its checksum, is damaged.
+
+Every decoder works block by block, so a bomb costs the memory that a record may have and one block more.
 """
 
+import codecs
 import io
 import re
 import zlib
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Protocol
 
-from fastwarc.stream_io import BrotliReader
+import brotli  # type: ignore[import-untyped]
+import zstandard
 
+from corpusmill.pipeline.sources.record import DamageReason, Slice
 
 __all__ = ["BodyError", "decode_body"]
 
-_CHUNK = re.compile(rb"(?:\A|\r?\n)[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\n]*)?\r?\n")
-_NOT_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # control characters; ESC occurs in ISO-2022 text
 _HEAD = 1024
-MAX_CONTENT = 64 << 20
+_NOT_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")  # control characters; ESC occurs in ISO-2022 text
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # no coding begins with these bytes and has content
+
+_SIZE = rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\n]*)?\r?\n"
+_FIRST_CHUNK = re.compile(rb"(?:\r?\n)?" + _SIZE)
+_NEXT_CHUNK = re.compile(rb"\r?\n(?!0+\r?\n(?!\s*\Z))" + _SIZE)  # the last one only where the body ends
+_CUT_CHUNK = re.compile(rb"(?:\r?\n)?[ \t]*[0-9a-fA-F]*[ \t]*(?:;[^\n]*)?\r?")
+
+_MAX_CODINGS = 5  # as curl and urllib3 do: each one may cost as much as a whole record
+_BLOCK = 256  # of input; the most that it grows to is 0.25 MB in deflate, 8 MB in zstd
+_OUTPUT = 1 << 16
+_MAX_WINDOW = 8 << 20  # RFC 9659 §3
+
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 class BodyError(Exception):
     """A body that cannot be decoded.
 
     Attributes:
-        reason: "damaged", or "too_large" where it decodes to more than `MAX_CONTENT` bytes.
+        reason: "damaged_body"; "too_large" or "bomb" where it decodes to more than the slice allows.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: DamageReason) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason: DamageReason = reason
 
 
-def decode_body(body: bytes, *, transfer_encoding: str = "", content_encoding: str = "") -> bytes:
-    """Undo the transfer and content encodings of an HTTP body (RFC 9112 §7.1, RFC 9110 §8.4).
+def decode_body(body: bytes, piece: Slice, *, transfer_encoding: str = "", content_encoding: str = "") -> bytes:
+    """Undo the transfer and content encodings of an HTTP body (RFC 9112 §7, RFC 9110 §8.4).
 
     Args:
         body: as stored.
-        transfer_encoding: value of Transfer-Encoding; only "chunked" is undone.
-        content_encoding: value of Content-Encoding: gzip, deflate, br, or several in the order applied.
+        piece: sets the largest content and the largest ratio.
+        transfer_encoding: value of Transfer-Encoding.
+        content_encoding: value of Content-Encoding: gzip, deflate, br, zstd, or several in the order applied.
 
     Raises:
-        BodyError: the body is damaged, of an unknown encoding, or too large.
+        BodyError: the body is damaged, of an unknown encoding, or grows too large.
     """
-    if "chunked" in transfer_encoding.lower():
-        body = _dechunk(body)
-    for coding in reversed(content_encoding.lower().split(",")):
-        if coding.strip() in ("", "identity") or _looks_plain(body):
-            continue
-        if coding.strip() not in _DECODERS:
-            raise BodyError("damaged")
-        body = _DECODERS[coding.strip()](body)
+    applied = f"{content_encoding},{transfer_encoding}".lower().split(",")
+    codings = [coding.partition(";")[0].strip() for coding in applied]
+    codings = [coding for coding in codings if coding not in ("", "identity")]
+    if len(codings) > _MAX_CODINGS:
+        raise BodyError("damaged_body")
+    stored = len(body)
+    for coding in reversed(codings):
+        if coding == "chunked":
+            body = _dechunk(body)
+        elif body and not _looks_plain(body):
+            body = _decompress(coding, body, stored, piece)
+    if len(body) > piece.max_bytes:
+        raise BodyError("too_large")
     return body
 
 
 def _looks_plain(body: bytes) -> bool:
-    """Whether a body is markup as it stands: compressed bytes soon hold a control character."""
-    return b"<" in body[:_HEAD] and not _NOT_TEXT.search(body, 0, _HEAD)
+    """Whether a body is text as it stands: compressed bytes soon hold a control character or are not UTF-8."""
+    head = body[:_HEAD]
+    if head.startswith(_UTF16):
+        return True
+    if _NOT_TEXT.search(head):
+        return False
+    if b"<" in head:
+        return True
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _dechunk(body: bytes) -> bytes:
-    chunks: list[bytes] = []
+    """The content of a chunked body.
+
+    A body whose first line is no size is not chunked. A chunk that does not end where its size says ends before the
+    next line that is a size.
+    """
+    line = _FIRST_CHUNK.match(body)
+    if line is None:
+        return body
+    content = io.BytesIO()
+    while line is not None and int(line[1], 16):
+        start, end = line.end(), line.end() + int(line[1], 16)
+        line = _FIRST_CHUNK.match(body, end)
+        if line is None and not _CUT_CHUNK.fullmatch(body, end):
+            line = _NEXT_CHUNK.search(body, start)
+            end = len(body) if line is None else line.start()
+        content.write(memoryview(body)[start:end])
+    return content.getvalue()
+
+
+class _Decoder(Protocol):
+    """What `zlib.decompressobj` and `ZstdDecompressor.decompressobj` have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+def _decompress(coding: str, body: bytes, stored: int, piece: Slice) -> bytes:
+    decoder = _DECODERS.get(coding)
+    if decoder is None:
+        raise BodyError("damaged_body")
+    content = io.BytesIO()
+    try:
+        for block in decoder(body):
+            content.write(block)
+            if piece.is_bomb(stored, content.tell()):
+                raise BodyError("bomb")
+            if content.tell() > piece.max_bytes:
+                raise BodyError("too_large")
+    except (zlib.error, brotli.error, zstandard.ZstdError):
+        raise BodyError("damaged_body") from None
+    return content.getvalue()
+
+
+def _streams(body: bytes, new_decoder: Callable[[], _Decoder], magic: bytes) -> Iterator[bytes]:
+    """The content of one or more compressed streams after each other; what else follows is no part of them."""
     position = 0
-    while position < len(body):
-        line = _CHUNK.match(body, position)
-        if line is None:
-            if not chunks:
-                return body  # the header lies
-            if b"\n" in body[position + 2 :]:
-                raise BodyError("damaged")
-            break  # cut within the line
-        size = int(line[1], 16)
-        if size == 0:
-            break
-        position = line.end() + size
-        chunks.append(body[line.end() : position])
-    return b"".join(chunks)
+    arrived = False
+    while position == 0 or body.startswith(magic, position):
+        decoder = new_decoder()
+        while not decoder.eof and position < len(body):
+            block = decoder.decompress(body[position : position + _BLOCK])
+            position += _BLOCK
+            arrived = arrived or bool(block)
+            yield block
+        if not decoder.eof and not arrived:
+            raise BodyError("damaged_body")
+        position = min(position, len(body)) - len(decoder.unused_data)
 
 
-def _inflate(body: bytes, wbits: int) -> bytes:
-    parts: list[bytes] = []
-    room = MAX_CONTENT
-    while not parts or body.startswith(b"\x1f\x8b"):  # gzip members may follow each other (RFC 1952 §2.2)
-        decoder = zlib.decompressobj(wbits)
-        try:
-            parts.append(decoder.decompress(body, room + 1))
-        except zlib.error:
-            raise BodyError("damaged") from None
-        room -= len(parts[-1])
-        if room < 0:
-            raise BodyError("too_large")
-        body = decoder.unused_data
-    if not any(parts) and not decoder.eof:
-        raise BodyError("damaged")
-    return b"".join(parts)
+def _gunzip(body: bytes) -> Iterator[bytes]:
+    return _streams(body, lambda: zlib.decompressobj(32 + zlib.MAX_WBITS), _GZIP)  # gzip or zlib: servers mix them up
 
 
-def _gunzip(body: bytes) -> bytes:
-    return _inflate(body, 16 + zlib.MAX_WBITS)
+def _inflate(body: bytes) -> Iterator[bytes]:
+    if body.startswith(_GZIP) or (body[0] & 15 == 8 and int.from_bytes(body[:2]) % 31 == 0):  # RFC 1950 §2.2
+        return _gunzip(body)
+    return _streams(body, lambda: zlib.decompressobj(-zlib.MAX_WBITS), _GZIP)  # many servers leave out the zlib frame
 
 
-def _deflate(body: bytes) -> bytes:
-    try:
-        return _inflate(body, zlib.MAX_WBITS)
-    except BodyError as error:
-        if error.reason == "too_large":
-            raise
-        return _inflate(body, -zlib.MAX_WBITS)  # many servers leave out the zlib frame
+def _unzstd(body: bytes) -> Iterator[bytes]:
+    frames = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+    return _streams(body, frames.decompressobj, _ZSTD)
 
 
-def _unbrotli(body: bytes) -> bytes:
-    reader = BrotliReader(io.BytesIO(body))
-    try:
-        text = reader.read(MAX_CONTENT + 1)
-    except OSError:
-        raise BodyError("damaged") from None
-    if len(text) > MAX_CONTENT:
-        raise BodyError("too_large")
-    return text
+def _unbrotli(body: bytes) -> Iterator[bytes]:
+    decoder = brotli.Decompressor()
+    arrived = False
+    for start in range(0, len(body), _BLOCK):
+        block = decoder.process(body[start : start + _BLOCK], output_buffer_limit=_OUTPUT)
+        while block:
+            arrived = True
+            yield block
+            block = decoder.process(b"", output_buffer_limit=_OUTPUT)
+    if not arrived and not decoder.is_finished():
+        raise BodyError("damaged_body")
 
 
-_DECODERS: Final[Mapping[str, Callable[[bytes], bytes]]] = {
+_DECODERS: Final[Mapping[str, Callable[[bytes], Iterator[bytes]]]] = {
     "gzip": _gunzip,
     "x-gzip": _gunzip,
-    "deflate": _deflate,
+    "deflate": _inflate,
     "br": _unbrotli,
+    "zstd": _unzstd,
 }

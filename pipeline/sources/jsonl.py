@@ -1,50 +1,32 @@
-"""JSON Lines (jsonlines.org): one JSON object a line, .jsonl, .jsonl.gz or .jsonl.zst; each line is a record.
+"""JSON Lines (jsonlines.org): one JSON object (RFC 8259) a line, as it is or packed by gzip or zstd.
 
-Which line is where counts in bytes of the decompressed text, so an id does not depend on the compression. The
-compression is told by the first bytes of the file, not by its name.
+Each line is a record. Which line is where counts in bytes of the content, so an id does not depend on the packing,
+which is told by the first bytes of the file, not by its name. A file that is one JSON array is read element by element.
 """
 
-import codecs
-import gzip
-import io
 import json
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import IO, Any, Final, cast
+from collections.abc import Iterator
 
-import pyarrow as pa
-
-from corpusmill.pipeline.sources.record import (
-    Record,
-    Slice,
-    damaged,
-    is_decode_error,
-    open_input,
-    parse_date,
-)
+from corpusmill.pipeline.sources.columns import FIELDS, row_record
+from corpusmill.pipeline.sources.json_array import HEAD_BYTES, is_array, read_elements
+from corpusmill.pipeline.sources.lines import Line, line_ranges, read_lines
+from corpusmill.pipeline.sources.record import DamageReason, Record, Slice, damaged, open_input
+from corpusmill.pipeline.sources.unpack import open_content
 
 __all__ = ["ranges", "records"]
 
-_GZIP: Final = b"\x1f\x8b"
-_ZSTD: Final = b"\x28\xb5\x2f\xfd"
-_BLOCK: Final = 1 << 20
-_FIELDS: Final = ("text", "title", "url", "date", "language")
-
 
 def ranges(location: str, *, index: str | None, n_bytes: int, target_bytes: int) -> list[tuple[int, int]]:
-    """Ranges of `target_bytes` of an uncompressed file; a compressed one is one range.
-
-    A line belongs to the range that its first byte is in.
+    """Ranges of `target_bytes` of a file of lines; an array or a packed file is one range.
 
     Raises:
         SourceError: there is no such file.
     """
     with open_input(location) as file:
-        if _compression(file):
+        if is_array(file.read(HEAD_BYTES)):
             return [(0, n_bytes)]
-    starts = range(0, max(n_bytes, 1), target_bytes)
-    return [(start, min(start + target_bytes, n_bytes)) for start in starts]
+    return line_ranges(location, n_bytes, target_bytes)
 
 
 def records(piece: Slice, counts: Counter[str]) -> Iterator[Record]:
@@ -59,102 +41,39 @@ def records(piece: Slice, counts: Counter[str]) -> Iterator[Record]:
         counts: unused: all lines are records.
 
     Yields:
-        A record for each line; "damaged_row" for one that is not a JSON object in UTF-8, "too_large" for one of more
-        than `piece.max_bytes` bytes. Where a compressed stream breaks off, one row "damaged_compression" ends the file.
+        A record for each line; "damaged_row" for one that is not a JSON object in UTF-8 or whose text is not a string,
+        "damaged_end" for a last line that breaks off, "too_large" for one of more than `piece.max_bytes` bytes. One row
+        "damaged_compression" or "damaged_end" stands for a stretch of a packed file that cannot be decoded, and "bomb"
+        ends one that grows too much.
 
     Raises:
         SourceError: there is no such file.
         OSError: the disk or the network failed.
     """
-    end = piece.start
+    with open_input(piece.location) as file:
+        stream, unpacked = open_content(file, piece)
+        if piece.start == 0 and is_array(stream.peek()):
+            found = read_elements(stream, unpacked, piece.max_bytes)
+        else:
+            found = read_lines(stream, unpacked, piece)
+        for line in found:
+            if line.reason is not None:
+                yield damaged(piece.file_path, line.offset, line.length, reason=line.reason)
+            elif line.content.strip():
+                yield _parse(piece, line)
+
+
+def _parse(piece: Slice, line: Line) -> Record:
     try:
-        with open_input(piece.location) as file:
-            compression = _compression(file)
-            for offset, length, line in _lines(file, compression, piece):
-                end = offset + length
-                if line.strip():
-                    yield _parse(piece, offset, None if compression else length, line)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        yield damaged(piece.file_path, end, None, reason="damaged_compression")
-    except OSError as error:
-        if not is_decode_error(error):
-            raise
-        yield damaged(piece.file_path, end, None, reason="damaged_compression")
-
-
-def _compression(file: IO[bytes]) -> str | None:
-    file.seek(0)
-    head = file.read(4)
-    file.seek(0)
-    return "gzip" if head.startswith(_GZIP) else "zstd" if head == _ZSTD else None
-
-
-def _lines(file: IO[bytes], compression: str | None, piece: Slice) -> Iterator[tuple[int, int, bytes]]:
-    """Offset, length and bytes of each line of a range; of a line above `max_bytes` only the beginning."""
-    start, end, most = piece.start, piece.end, piece.max_bytes
-    stream = file
-    if compression == "gzip":
-        stream = cast(IO[bytes], gzip.GzipFile(fileobj=file))
-    elif compression == "zstd":
-        stream = io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd"))
-    elif start > 0:  # the line that runs into the range belongs to the one before
-        file.seek(start - 1)
-        start += _skip_line(file) - 1
-    while (compression or start < end) and (line := stream.readline(most + 1)):
-        length = len(line)
-        if length > most and not line.endswith(b"\n"):
-            length += _skip_line(stream)
-        yield start, length, line.removeprefix(codecs.BOM_UTF8) if start == 0 else line
-        start += length
-
-
-def _skip_line(stream: IO[bytes]) -> int:
-    """Skip the rest of a line, however long; returns the number of bytes."""
-    n_bytes = 0
-    while part := stream.readline(_BLOCK):
-        n_bytes += len(part)
-        if part.endswith(b"\n"):
-            break
-    return n_bytes
-
-
-def _parse(piece: Slice, offset: int, length: int | None, line: bytes) -> Record:
-    if len(line) > piece.max_bytes:
-        return Record(key=f"{piece.file_path}:{offset}", offset=offset, length=length, reason="too_large")
-    try:
-        value = json.loads(line.decode())
+        value = json.loads(line.content.decode())
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        return damaged(piece.file_path, offset, length, reason="damaged_row")
-    fields = {field: _string(value.get(piece.columns.get(field, field))) for field in _FIELDS}
-    text = fields["text"] or ""
-    has_text = bool(text.strip())
-    return Record(
-        key=_key(piece, value) or f"{piece.file_path}:{offset}",
-        offset=offset,
-        length=length,
-        url=fields["url"],
-        title=fields["title"],
-        date=parse_date(fields["date"]),
-        content=text.encode() if has_text else None,
-        media_type="text/plain",
-        charset="utf-8",
-        language=fields["language"],
-        reason=None if has_text else "no_text",
-    )
-
-
-def _key(piece: Slice, value: Mapping[str, Any]) -> str | None:
-    """The mapped id, a string or an integer; None where there is none."""
-    if "id" not in piece.columns:
-        return None
-    key = value.get(piece.columns["id"])
-    return str(key) if isinstance(key, int) and not isinstance(key, bool) else _string(key)
-
-
-def _string(value: Any) -> str | None:
-    r"""A string that has an encoding: JSON may hold half a surrogate pair ("\ud83d"), which becomes U+FFFD."""
-    if not isinstance(value, str) or value.isascii():
-        return value if isinstance(value, str) else None
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        is_begun = line.content.lstrip().startswith(b"{") and line.content[-1:] not in b"}\n"
+        reason: DamageReason = "damaged_end" if is_begun else "damaged_row"
+        return damaged(piece.file_path, line.offset, line.length, reason=reason)
+    fields = {field: value.get(piece.columns.get(field, field)) for field in FIELDS if field != "id"}
+    if "id" in piece.columns:
+        fields["id"] = value.get(piece.columns["id"])
+    place = f"{piece.file_path}:{line.offset}"
+    return row_record(piece, fields, place=place, offset=line.offset, length=line.length)

@@ -1,10 +1,11 @@
 """What every reader shares: the slice of a file that it reads, the record that it yields, rows of `tables.RAW`."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal
 
 import fsspec
 import pyarrow as pa
@@ -170,7 +171,7 @@ def open_input(location: str) -> IO[bytes]:
         if "://" not in location:
             return Path(location).open("rb")
         fs, path = fsspec.url_to_fs(location)
-        return cast(IO[bytes], fs.open(path, "rb"))
+        return io.BufferedReader(fs.open(path, "rb"))  # files of fsspec know no readline with a limit
     except FileNotFoundError as error:
         raise SourceError(f"{location}: no such file") from error
 

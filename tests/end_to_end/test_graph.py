@@ -87,7 +87,7 @@ def test_counts_and_times_are_beam_metrics_where_the_runner_has_them(tmp_path: P
     write_jsonl(tmp_path / "rows.jsonl", [{"text": "A few words."}, {"text": "几个字。"}, {"text": ""}])
     source = {"kind": "jsonl", "name": "rows", "paths": [str(tmp_path / "rows.jsonl")]}
     recipe = Recipe.model_validate({"sources": [source]})
-    state = RunState(recipe, Files(tmp_path / "run"), list_files(recipe))
+    state = RunState(recipe, Files(tmp_path / "run"), list_files(recipe, lambda source: []))
     for job in (JOBS["fetch"], JOBS["extract"]):
         tasks = job.tasks(state)
         pipeline = beam.Pipeline(runner="FnApiRunner")

@@ -197,7 +197,8 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
     requested: ClassVar[list[str]] = []
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
-        self.requested.append(self.path)
+        if self.command == "GET":
+            self.requested.append(self.path)
 
 
 def test_inputs_by_http_give_the_same_dataset_and_are_fetched_once(finished: Finished, tmp_path: Path) -> None:

@@ -69,9 +69,44 @@ def test_two_sources_of_one_name_are_refused(tmp_path: Path) -> None:
         load_recipe(write(tmp_path, text))
 
 
-def test_columns_are_for_jsonl(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="columns are for kind jsonl, this source is warc"):
-        load_recipe(write(tmp_path, "sources: [{kind: warc, name: a, paths: [x], columns: {text: body}}]"))
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("kind: warc, name: a, paths: [x], columns: {text: body}", r"sources.0.columns: there is no such field; known"),
+        ("kind: warc, name: a, path: [x]", r"sources.0.path: there is no such field; did you mean 'paths'\?"),
+        ("kind: warcs, name: a, paths: [x]", r"sources.0: .*: kind 'warcs' is not known; did you mean 'warc'\?"),
+        ("name: a, paths: [x]", r"kind is missing; write one of warc, wet, html, text, jsonl, parquet, dataset, wiki"),
+        ("kind: commoncrawl, crawl: C", r"give exactly one of `files: 0-99`, `fraction: 0.01`"),
+        ("kind: commoncrawl, crawl: C, files: 9-0", r"files: '9-0' runs backwards; write 0-9"),
+        ("kind: commoncrawl, crawl: C, files: first", r"sources.0.files: 'first': String should match pattern"),
+        ("kind: commoncrawl, crawl: C, records: x, what: wet", r"records are those of WARC files"),
+        ("kind: wikipedia, name: w", r"give exactly one of `paths: \[dump.xml.bz2\]` and `wiki: zhwiki`"),
+        ("kind: wikipedia, wiki: zhwiki, date: yesterday", r"sources.0.date: 'yesterday'"),
+        ("kind: wikipedia, wiki: zhwiki, base_urls: [dumps.example]", r"sources.0.base_urls.0: 'dumps.example'"),
+    ],
+)
+def test_a_source_that_cannot_work_is_told_what_it_lacks(tmp_path: Path, source: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(write(tmp_path, f"sources: [{{{source}}}]"))
+
+
+def test_sources_that_name_a_crawl_or_a_wiki_have_its_name(tmp_path: Path) -> None:
+    text = """sources:
+  - {kind: commoncrawl, crawl: CC-MAIN-2026-10, files: 7}
+  - {kind: wikipedia, wiki: zhwiki, date: 20261101}
+  - {kind: wikipedia, wiki: dewiki, date: 2026-11-01}
+  - {kind: wikipedia, wiki: enwiki}
+  - {kind: commoncrawl, name: rows, crawl: CC-MAIN-2026-05, records: rows.jsonl}
+"""
+    sources = load_recipe(write(tmp_path, text)).sources
+    assert [source.name for source in sources] == [
+        "CC-MAIN-2026-10",
+        "zhwiki-20261101",
+        "dewiki-20261101",
+        "enwiki",
+        "rows",
+    ]
+    assert sources[0].files == "7" and sources[4].records == str(tmp_path / "rows.jsonl")
 
 
 def test_extends_merges_fields_and_replaces_lists(tmp_path: Path) -> None:

@@ -54,10 +54,15 @@ def test_a_newer_minor_version_is_read_and_a_major_one_refused(version: tuple[in
 
 
 def test_another_table_is_refused() -> None:
-    with pytest.raises(SchemaError, match="holds ledger 1.0, but document 1.x"):
+    with pytest.raises(SchemaError, match="holds ledger 1.1, but document 1.x"):
         tables.DOCUMENT.check(tables.LEDGER.schema(), "x")
     with pytest.raises(SchemaError, match="no corpusmill table"):
         tables.DOCUMENT.check(pa.schema([("id", pa.string())]), "x")
+
+
+def test_damage_is_what_could_not_be_read_and_not_what_need_not() -> None:
+    reasons = ["damaged_end", "damaged", "bomb", "too_large", "too_deep", "redirect", "no_text", "status", None]
+    assert tables.is_damage(pa.array(reasons)).to_pylist() == [True] * 5 + [False] * 4
 
 
 def test_a_null_in_a_column_without_nulls_is_refused(tmp_path) -> None:

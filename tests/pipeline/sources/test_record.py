@@ -79,6 +79,8 @@ def test_a_batch_has_the_raw_schema_and_all_fields() -> None:
         "charset": "utf-8",
         "language": "zh",
         "reason": None,
+        "truncated": None,
+        "redirect": None,
     }
     assert second["reason"] == "damaged"
     assert second["content"] is None

@@ -1,0 +1,124 @@
+"""Headers of WARC records (ISO 28500:2017 §4-§6), read as leniently as is safe, or strictly where one is searched for."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from corpusmill.pipeline.sources.record import parse_date
+
+__all__ = ["ENDS", "MAX_HEADER", "PROVING_ENDS", "START", "Format", "Header", "from_fields", "parse"]
+
+MAX_HEADER: Final = 1 << 20
+"""Most bytes that a header may have, of a record or of the HTTP message in it; more is damage."""
+
+START: Final = re.compile(rb"WARC/(?:0\.1[78]|1\.[01])[ \t]*\r?\n")
+ENDS: Final = (b"\r\n\r\n", b"\n\n")
+PROVING_ENDS: Final = ENDS
+
+_TYPES: Final = frozenset(
+    ("warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation")
+)
+_LENGTH = re.compile(rb"\d{1,15}")
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_FOLD = re.compile(rb"\r?\n[ \t]+")
+_FIELD = re.compile(rb"\n([^\s:]+)[ \t]*:[ \t]*([^\r\n]*)")
+_FIELD_LINES = re.compile(rb"(?:(?:[!#-'*+.0-9A-Z^-z|~-]+[ \t]*:|[ \t]+[^\s])[^\r\n]*\r?\n)++")
+_BLANK = re.compile(rb"\r?\n")
+
+
+@dataclass(slots=True)
+class Header:
+    """What a record says about itself.
+
+    Attributes:
+        kind: WARC-Type, "unknown" for one that the standard does not have; "filedesc" for the head of an ARC file.
+        length: bytes of its block.
+        fields: values by name in lower case, the first one of each name.
+    """
+
+    kind: str
+    length: int
+    fields: Mapping[bytes, bytes]
+
+
+class Format(Protocol):
+    """What the reader needs to know of a file format: this module for WARC, `arc` for ARC."""
+
+    @property
+    def START(self) -> re.Pattern[bytes]:  # noqa: N802
+        """Matches where a record begins."""
+
+    @property
+    def ENDS(self) -> tuple[bytes, ...]:  # noqa: N802
+        """What is written behind a block."""
+
+    @property
+    def PROVING_ENDS(self) -> tuple[bytes, ...]:  # noqa: N802
+        """Those of `ENDS` that are rare enough in content to prove that a record ends."""
+
+    def parse(self, head: bytes, *, strict: bool) -> tuple[Header, int] | None:
+        """The header at the start of `head` and its bytes with the blank line; None where there is no valid one.
+
+        Args:
+            head: what is known of the record.
+            strict: whether type and date must be valid and each line be a field: so it must be for a header that
+                was searched for.
+
+        Raises:
+            EOFError: the header does not end within `head`.
+        """
+
+
+def from_fields(fields: Iterable[tuple[bytes, bytes]]) -> Header | None:
+    """The header with these named fields; None where Content-Length is missing or no number."""
+    values: dict[bytes, bytes] = {}
+    for name, value in fields:
+        values.setdefault(name.lower(), value)
+    length = values.get(b"content-length", b"").strip()
+    if not _LENGTH.fullmatch(length):
+        return None
+    kind = values.get(b"warc-type", b"").strip().lower().decode("latin-1")
+    return Header(kind if kind in _TYPES else "unknown", int(length), values)
+
+
+def parse(head: bytes, *, strict: bool) -> tuple[Header, int] | None:
+    """See `Format.parse`. A lenient header is all up to the first blank line, junk between its fields included."""
+    version = START.match(head)
+    if version is None:
+        if len(head) < len(b"WARC/1.0\r\n"):
+            raise EOFError
+        return None
+    size = _strict_size(head, version.end()) if strict else _size(head, version.end())
+    if not size:
+        return None
+    fields = head[version.end() - 1 : size]
+    header = from_fields(_FIELD.findall(_FOLD.sub(b" ", fields)))
+    if header is None:
+        return None
+    if strict and (header.kind == "unknown" or _date(header) is None):
+        return None
+    return header, size
+
+
+def _date(header: Header) -> int | None:
+    return parse_date(header.fields.get(b"warc-date", b"").decode("latin-1"))
+
+
+def _size(head: bytes, start: int) -> int:
+    blank = _BLANK_LINE.search(head, start - 1)
+    if blank is None:
+        raise EOFError
+    return blank.end()
+
+
+def _strict_size(head: bytes, start: int) -> int:
+    """Length of a header all of whose lines are fields; 0 where one is not."""
+    lines = _FIELD_LINES.match(head, start)
+    end = lines.end() if lines else start
+    blank = _BLANK.match(head, end)
+    if blank is not None:
+        return blank.end()
+    if b"\n" not in head[end:]:
+        raise EOFError
+    return 0
