@@ -173,7 +173,7 @@ def describe_status(path: str) -> dict[str, Any]:
 
 
 def print_run(described: dict[str, Any], console: Console) -> None:
-    """The funnel, then languages, then damage."""
+    """The funnel, then languages, charsets, damage."""
     books = described["books"]
     table = Table("stage", "", "dropped", "left", "reasons", box=None, title="funnel", title_justify="left")
     table.columns[2].justify = table.columns[3].justify = "right"
@@ -202,6 +202,10 @@ def print_run(described: dict[str, Any], console: Console) -> None:
         rest = {name: sum(ends.get(name, 0) for _, ends in ranked[_SHOWN:]) for name in (*names, "kept")}
         _add_language(table, f"{len(ranked) - _SHOWN} others", rest, names)
     console.print(table)
+    counts = described["jobs"]["extract"]["counts"]
+    charsets = {key.removeprefix("charset_"): n for key, n in counts.items() if key.startswith("charset_")}
+    told = ", ".join(f"{name} {n:,}" for name, n in sorted(charsets.items(), key=lambda item: (-item[1], item[0])))
+    console.print(f"\ncharsets: {told or 'none'}")
     for place in described["damage"]:
         where = f"{place['file_path']} at byte {place['offset']:,}"
         console.print(f"{place['reason']}: {where} ({place['length'] or 'unknown'} bytes)")

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import pyarrow as pa
 
-from corpusmill.pipeline.sources import jsonl, warc, wikipedia
+from corpusmill.pipeline.sources import dataset, html_files, jsonl, parquet, text, warc, wikipedia
 from corpusmill.pipeline.sources.record import Record, RecordBuilder, Slice
 from corpusmill.schemas.errors import SourceError
 
@@ -30,7 +30,16 @@ class Reader(Protocol):
 
 
 KINDS: Final[Mapping[str, Reader]] = MappingProxyType(
-    {"jsonl": jsonl, "warc": warc, "wikipedia": wikipedia},
+    {
+        "warc": warc,
+        "wet": warc,
+        "wikipedia": wikipedia,
+        "html": html_files,
+        "text": text,
+        "jsonl": jsonl,
+        "parquet": parquet,
+        "dataset": dataset,
+    }
 )
 """Kinds of input by their name in a recipe."""
 

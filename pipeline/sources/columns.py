@@ -8,13 +8,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from corpusmill.pipeline.sources.record import Record, Slice, parse_date
+from corpusmill.pipeline.sources.record import Record, Slice, is_decode_error, parse_date
 from corpusmill.schemas.errors import SourceError
 
-__all__ = ["FIELDS", "batch_rows", "find_columns", "row_record"]
+__all__ = ["FIELDS", "TABLE_ERRORS", "batch_rows", "find_columns", "raise_failure", "row_record"]
 
 FIELDS: Final = ("id", "text", "title", "url", "date", "language")
 """Fields that a line or row may have. All but the id are read from the key or column of their own name by default."""
+
+TABLE_ERRORS: Final = (pa.ArrowException, UnicodeDecodeError, MemoryError, OSError)
+"""What pyarrow raises where data is damaged, a length that no memory can hold included; see `raise_failure`."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DATE: Final = pa.timestamp("ms", tz="UTC")
@@ -130,20 +133,25 @@ def _as_binary(kind: pa.DataType) -> pa.DataType | None:
 
 
 def batch_rows(batch: pa.RecordBatch, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """The rows of a batch as `row_record` takes them, one at a time.
+    """The rows of a batch as `row_record` takes them, made one at a time.
 
     Args:
         batch: as read from a file, not checked.
         columns: from `find_columns`.
 
     Raises:
-        pa.ArrowInvalid: before the first row, if the batch is damaged.
+        pa.ArrowInvalid: at once, if the batch is damaged.
     """
     arrays = {field: _readable(batch.column(name)) for field, name in columns.items()}
     for array in arrays.values():
         array.validate(full=True)
-    for i in range(batch.num_rows):
-        yield {field: array[i].as_py() for field, array in arrays.items()}
+    return ({field: array[i].as_py() for field, array in arrays.items()} for i in range(batch.num_rows))
+
+
+def raise_failure(error: Exception) -> None:
+    """Of `TABLE_ERRORS`, raise again what is not about the data: a disk or a network that failed."""
+    if isinstance(error, OSError) and not is_decode_error(error):
+        raise error
 
 
 def _readable(array: pa.Array) -> pa.Array:

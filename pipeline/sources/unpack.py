@@ -85,9 +85,9 @@ def _buffered(file: IO[bytes]) -> io.BufferedReader:
 class Unpacked(io.RawIOBase):
     """The content of a packed file, as a stream that can break off and go on.
 
-    Where `damage` is set, reads bring nothing until `resume` is called; they then go on at the next member or frame that
-    begins behind the damage. Behind a bomb nothing follows. What can be decoded before the damage comes before it. NUL
-    bytes after a member are padding, as for gzip itself.
+    Where `damage` is set, reads bring nothing until `resume` is called; they then go on at the next member or frame
+    that begins behind the damage. Behind a bomb nothing follows. What can be decoded before the damage comes before it.
+    NUL bytes after a member are padding, as for gzip itself.
 
     Attributes:
         damage: why the content breaks off here; None where a read that brings nothing is the end of the file.
@@ -157,10 +157,8 @@ class Unpacked(io.RawIOBase):
         return True
 
     def _begin(self) -> bool:
-        if self._lost:
-            found = self._seek(self._format.header)
-        else:
-            found = self._is_at_member() or self._seek(_NOT_PADDING)
+        pattern = self._format.header if self._lost else _NOT_PADDING
+        found = (not self._lost and self._is_at_member()) or self._seek(pattern)
         self._lost = False
         if found and self._is_at_member():
             self._start = self._file.tell()

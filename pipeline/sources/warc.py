@@ -11,7 +11,7 @@ within members, as in files packed by bgzip: its offset is that of the member it
 """
 
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import IO, Any, Final
 
 from fastwarc.stream_io import GzipReader
@@ -19,7 +19,14 @@ from fastwarc.warc import ArchiveIterator
 
 from corpusmill.pipeline.sources import arc, warc_header
 from corpusmill.pipeline.sources.record import Record, Slice, is_decode_error, open_input
-from corpusmill.pipeline.sources.warc_content import block_limit, make_record
+from corpusmill.pipeline.sources.warc_content import (
+    HttpHead,
+    Place,
+    block_limit,
+    is_counted,
+    make_record,
+    split_block,
+)
 from corpusmill.pipeline.sources.warc_gzip import MAGIC, GzipText
 from corpusmill.pipeline.sources.warc_header import MAX_HEADER, Format, Header
 from corpusmill.pipeline.sources.warc_resync import RecordReader
@@ -28,6 +35,7 @@ from corpusmill.pipeline.sources.warc_text import BLOCK, Region
 __all__ = ["ranges", "records"]
 
 _PATIENCE: Final = 8
+_SHORT: Final = 1 << 18
 _FORMATS: Final[tuple[Format, ...]] = (warc_header, arc)
 
 
@@ -69,11 +77,11 @@ def _read(piece: Slice, region: Region, counts: Counter[str]) -> Iterator[Record
     reader = RecordReader(piece, region, counts, form, packed=packed)
     position, patience = region.start, _PATIENCE
     while position < region.end:
-        position = yield from reader.read(position, patience)
-        if position < region.end and form is warc_header:
+        if form is warc_header and region.end - position > _SHORT:
             start = position
             position = yield from _read_healthy(piece, region, counts, start, packed=packed)
             patience = 2 * patience if position == start else _PATIENCE
+        position = yield from reader.read(position, patience)
 
 
 def _detect(piece: Slice, region: Region) -> tuple[Format, bool]:
@@ -104,36 +112,45 @@ def _read_healthy(
     Returns:
         Where the first record begins that may need one.
     """
-    limit = block_limit(piece)
     region.seek(start)
     stream: Any = GzipReader(region) if packed else region
     archive = ArchiveIterator(stream, parse_http=False, max_header_len=MAX_HEADER, stream_detect=False)
-    held: tuple[Header, bytes] | None = None
+    held: tuple[Header, HttpHead | None, bytes] | None = None
     try:
         for raw in archive:
             offset: int = stream.frame_start_position() if packed else raw.stream_pos
             if held is not None:
-                if packed and (offset == start or piece.is_bomb(offset - start, held[0].length)):
+                header, head, body = held
+                if packed and (offset == start or piece.is_bomb(offset - start, header.length)):
                     return start
-                record = make_record(
-                    piece, counts, *held, offset=start, record_index=0, length=offset - start
-                )
-                if record is not None:
-                    yield record
+                if not is_counted(header, counts):
+                    yield make_record(piece, counts, header, Place(start, 0, offset - start), head, body)
             start = offset
-            header = warc_header.from_fields(raw.headers.items_bytes())
-            if header is None or header.length != raw.content_length or (packed and header.length > limit):
+            held = _take(raw, piece)
+            if held is None or (packed and stream.frame_start_position() != offset):
                 return start
-            if header.length <= limit:
-                block = raw.reader.read()
-                n_read = len(block)
-            else:
-                block = raw.reader.read(MAX_HEADER)
-                n_read = len(block) + raw.reader.consume()
-            if n_read < header.length or (packed and stream.frame_start_position() != offset):
-                return start
-            held = header, block
     except OSError as error:
         if not is_decode_error(error):
             raise
     return start
+
+
+def _take(raw: Any, piece: Slice) -> tuple[Header, HttpHead | None, bytes] | None:
+    """What `make_record` needs of a record of fastwarc's; None if it is cut, or anything about it is unusual."""
+    fields = raw.headers.items_bytes()
+    header = warc_header.from_fields(fields)
+    if (
+        header is None
+        or header.length > block_limit(piece)
+        or header.length != raw.content_length
+        or raw.headers.status_line_bytes not in warc_header.VERSIONS
+        or _has_bare_lf(fields)
+    ):
+        return None
+    block = raw.reader.read()
+    return None if len(block) < header.length else (header, *split_block(header, block))
+
+
+def _has_bare_lf(fields: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether fastwarc took lines that end in a bare line feed for one."""
+    return b"\n" in b"".join(dict(fields).values())

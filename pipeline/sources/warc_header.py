@@ -1,25 +1,27 @@
 """Headers of WARC records (ISO 28500:2017 §4-§6), read as leniently as is safe, or strictly where one is searched for."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from corpusmill.pipeline.sources.record import parse_date
 
-__all__ = ["ENDS", "MAX_HEADER", "PROVING_ENDS", "START", "Format", "Header", "from_fields", "parse"]
+__all__ = ["ENDS", "MAX_HEADER", "PROVING_ENDS", "START", "VERSIONS", "Format", "Header", "from_fields", "parse"]
 
 MAX_HEADER: Final = 1 << 20
 """Most bytes that a header may have, of a record or of the HTTP message in it; more is damage."""
 
-START: Final = re.compile(rb"WARC/(?:0\.1[78]|1\.[01])[ \t]*\r?\n")
+VERSIONS: Final = frozenset((b"WARC/0.17", b"WARC/0.18", b"WARC/1.0", b"WARC/1.1"))
+START: Final = re.compile(rb"(?:" + rb"|".join(map(re.escape, sorted(VERSIONS))) + rb")[ \t]*\r?\n")
 ENDS: Final = (b"\r\n\r\n", b"\n\n")
 PROVING_ENDS: Final = ENDS
 
-_TYPES: Final = frozenset(
-    ("warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation")
-)
-_LENGTH = re.compile(rb"\d{1,15}")
+_TYPES: Final = {
+    kind.encode(): kind
+    for kind in ("warcinfo", "response", "resource", "request", "metadata", "revisit", "conversion", "continuation")
+}
+_LENGTH_DIGITS: Final = 15
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _FIELD = re.compile(rb"\n([^\s:]+)[ \t]*:[ \t]*([^\r\n]*)")
@@ -70,16 +72,14 @@ class Format(Protocol):
         """
 
 
-def from_fields(fields: Iterable[tuple[bytes, bytes]]) -> Header | None:
+def from_fields(fields: Sequence[tuple[bytes, bytes]]) -> Header | None:
     """The header with these named fields; None where Content-Length is missing or no number."""
-    values: dict[bytes, bytes] = {}
-    for name, value in fields:
-        values.setdefault(name.lower(), value)
+    values = {name.lower(): value for name, value in reversed(fields)}
     length = values.get(b"content-length", b"").strip()
-    if not _LENGTH.fullmatch(length):
+    if not length.isdigit() or len(length) > _LENGTH_DIGITS:
         return None
-    kind = values.get(b"warc-type", b"").strip().lower().decode("latin-1")
-    return Header(kind if kind in _TYPES else "unknown", int(length), values)
+    kind = values.get(b"warc-type", b"").strip()
+    return Header(_TYPES.get(kind) or _TYPES.get(kind.lower(), "unknown"), int(length), values)
 
 
 def parse(head: bytes, *, strict: bool) -> tuple[Header, int] | None:

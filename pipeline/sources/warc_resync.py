@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from corpusmill.pipeline.sources.record import DamageReason, Record, Slice, damaged
-from corpusmill.pipeline.sources.warc_content import block_limit, make_record
-from corpusmill.pipeline.sources.warc_gzip import GzipText, find_members
+from corpusmill.pipeline.sources.warc_content import Place, block_limit, is_counted, make_record, split_block
+from corpusmill.pipeline.sources.warc_gzip import MAGIC, GzipText, find_members
 from corpusmill.pipeline.sources.warc_header import MAX_HEADER, Format, Header
-from corpusmill.pipeline.sources.warc_text import BLOCK, Member, PlainText, Region, Text
+from corpusmill.pipeline.sources.warc_text import BLOCK, Member, PlainText, Region, Stop, Text
 
 __all__ = ["RecordReader"]
 
@@ -35,6 +35,7 @@ _CHAIN: Final = 4  # records; a longer chain is believed
 _HEAD_TRACES = re.compile(rb"^(?:WARC[-/]|HTTP/\d)", re.MULTILINE)
 _CONTENT_LENGTH = re.compile(rb"^content-length[ \t]*:[ \t]*(\d{1,15})[ \t]*\r?\n", re.MULTILINE | re.IGNORECASE)
 _BLANK_LINE = re.compile(rb"\n\r?\n")
+_NEAR: Final = 32
 _SEARCH_WORK: Final = 32  # bytes decoded in vain, for each byte of the file
 
 
@@ -136,13 +137,24 @@ class RecordReader:
         return self._region.end
 
     def find(self) -> int | None:
-        """The offset of the first record that a search from the start of the region on finds."""
+        """The offset of the first record that a search finds and that is followed by more of them, or by the end."""
         if self._packed:
-            packed = self._open_next(self._region.start)
-            return None if packed is None else packed.member(packed.position).offset
+            start: int | None = self._region.start
+            while start is not None:
+                packed = self._open_next(start)
+                if packed is None:
+                    return None
+                start = self._break_of_members(packed)
+            return packed.member(packed.position).offset
         text = self._open(self._region.start)
-        place = self._search(text, text.position)
-        return place if place is None or self._break(text, place) is None else None
+        place: int | None = text.position
+        while place is not None:
+            place = self._search(text, place)
+            broken = None if place is None else self._break(text, place)
+            if broken is None:
+                return place
+            place = broken
+        return None
 
     def _open(self, offset: int) -> Text:
         if self._packed:
@@ -150,17 +162,11 @@ class RecordReader:
         return PlainText(self._region, offset, self._window)
 
     def _make(self, unit: _Unit, end: int | None) -> Record | None:
+        if is_counted(unit.header, self._counts):
+            return None
         offset, record_index = self._at
-        length = end - offset if end is not None and unit.is_slice else None
-        return make_record(
-            self._piece,
-            self._counts,
-            unit.header,
-            unit.block,
-            offset=offset,
-            record_index=record_index,
-            length=length,
-        )
+        place = Place(offset, record_index, end - offset if end is not None and unit.is_slice else None)
+        return make_record(self._piece, self._counts, unit.header, place, *split_block(unit.header, unit.block))
 
     def _damaged(self, damage: _Damage, end: int, *, goes_on: bool) -> Record:
         reason = damage.reason
@@ -308,7 +314,7 @@ class RecordReader:
         if failure.where == "front":
             return text
         if failure.where == "inside":
-            place = self._resync(text, failure.reason)
+            place = self._resync(text)
             if place is not None:
                 text.drop(place)
                 return text
@@ -316,16 +322,24 @@ class RecordReader:
         if not self._packed or stop is None or stop.reason is None:
             return None
         found = self._open_next(stop.resume)
-        if found is None or stop.reason == "damaged_header":
+        if found is None or not self._was_member(stop, found):
             return found
         broken = self._break_of_members(found)
         other = None if broken is None else self._open_next(broken)
         return found if other is None or self._break_of_members(other) is not None else other
 
-    def _resync(self, text: Text, reason: DamageReason) -> int | None:
+    def _was_member(self, stop: Stop, found: GzipText) -> bool:
+        """Whether the stretch between a stop and what was found behind it was, as it looks, a gzip member."""
+        if stop.reason != "damaged_header":
+            return True
+        head = self._region.look(stop.offset, min(1 << 12, found.member(found.position).offset - stop.offset))
+        n_right = sum(a == b for a, b in zip(head, MAGIC + b"\x08", strict=False))
+        return n_right > 1 or _HEAD_TRACES.search(head) is not None
+
+    def _resync(self, text: Text) -> int | None:
         """Where in a text to read on."""
         front = text.position
-        end = self._declared_end(text) if reason == "damaged_header" else None
+        end = self._declared_end(text)
         if end is not None:
             return end
         head = text.look(front, 1 << 12)
@@ -343,15 +357,18 @@ class RecordReader:
         return other if is_behind_payload and self._break(text, other) is None else place
 
     def _declared_end(self, text: Text) -> int | None:
-        """Where a record with a broken header ends, if what is left of it tells, and the next one begins there."""
+        """Where a damaged record ends, if what is left of its header tells, and a record or the end is near there."""
         head = text.look(text.position, MAX_HEADER)
         blank = _BLANK_LINE.search(head)
         length = _CONTENT_LENGTH.search(head, 0, blank.end()) if blank else None
         if blank is None or length is None or self._form.START.search(head, 1, blank.end()):
             return None  # the header, if any, is another record's
-        last = text.position + blank.end() + int(length[1])
-        after = self._after(text, last, ()) if text.reach(last) else None
-        return after if after is not None and self._is_start_or_end(text, after) else None
+        start = max(text.position + blank.end() + int(length[1]) - _NEAR, text.position + 1)
+        near = text.look(start, 1 << 12)
+        for match in self._form.START.finditer(near, 0, 3 * _NEAR):
+            if self._is_record(text, start + match.start()):
+                return start + match.start()
+        return start + len(near) if 0 < len(near) < 2 * _NEAR else None
 
     def _search(self, text: Text, place: int, *, keep: bool = False, until: int | None = None) -> int | None:
         """The first believable record from `place` on.

@@ -1,209 +1,195 @@
-"""Wikipedia's multistream dumps: `pages-articles-multistream.xml.bz2` with its index.
+"""Wikipedia's dumps: MediaWiki exports, as XML or packed by bzip2, gzip or zstd; told by content, not by name.
 
-A multistream dump is a row of bz2 streams that can each be decoded alone: the first holds the head of the XML
-document, the others 100 pages each, the last the closing tag; some tools put head or closing tag into the same
-stream as pages. The index has a line ``offset:page id:title`` a page. A stream always starts on a byte, with a
-magic number of 80 bits, so the next one can be found behind a damaged one.
+A multistream dump is a row of bzip2 streams that can each be read alone: the first holds the head of the XML document,
+the others 100 pages each, the last the closing tag; some tools put head or closing tag into the same stream as pages.
+Its index has a line ``offset:page id:title`` a page. Programs that pack in parallel write many streams too, but cut
+the XML anywhere: these, like all other packed dumps, are one document, read from its start to its end.
 """
 
 import bz2
+import io
 import re
-import urllib.parse
-import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import IO, Final
+from collections.abc import Iterable, Iterator
+from itertools import islice, pairwise
+from typing import IO, Final, Literal
 
-from corpusmill.pipeline.sources.record import Record, Slice, damaged, is_decode_error, open_input, parse_date
+from corpusmill.pipeline.sources.mediawiki import PageReader, read_head
+from corpusmill.pipeline.sources.mediawiki_page import Wanted
+from corpusmill.pipeline.sources.record import DamageReason, Record, Slice, damaged, is_decode_error, open_input
+from corpusmill.pipeline.sources.unpack import is_packed, open_content
+from corpusmill.pipeline.sources.wikipedia_bzip2 import is_bzip2, read_blocks, stream_starts, streams
 from corpusmill.schemas.errors import SourceError
 
 __all__ = ["find_index", "ranges", "records"]
 
-_NAME = re.compile(r"-multistream(\d*)\.xml((?:-p\d+p\d+)?)\.bz2$")
-_STREAM = re.compile(rb"BZh[1-9]\x31\x41\x59\x26\x53\x59")  # how any stream begins that is not empty
-_XML = re.compile(
-    rb"\s*(?P<head><mediawiki\b[^>]*>\s*(?:<siteinfo>.*?</siteinfo>)?)?"
-    rb"\s*(?P<pages><page>.*</page>)?\s*(?:</mediawiki>)?\s*",
-    re.DOTALL,
-)
-_LANGUAGE: Final = "{http://www.w3.org/XML/1998/namespace}lang"
-_BLOCK = 1 << 16
+_NAME: Final = re.compile(r"-multistream(\d*)\.xml((?:-p\d+p\d+)?)\.bz2$")
+_SNIFF: Final = 1 << 16
+_BLOCK: Final = 1 << 18
+_MAX_LINE: Final = 1 << 12
+_MARK: Final = 10  # bytes that tell the start of a bzip2 stream
+_CLOSING_STREAM: Final = 64  # bytes; a stream that holds the closing tag alone is shorter, one with a page is not
+
+_Packing = Literal["bzip2", "other", "none"]
 
 
-def find_index(location: str) -> str:
-    """Where the index of a multistream dump lies, by its name.
-
-    Raises:
-        SourceError: the name is not that of a multistream dump.
-    """
+def find_index(location: str) -> str | None:
+    """Where the index of a multistream dump lies, by its name; None if the name is not that of one."""
     index, n_found = _NAME.subn(r"-multistream-index\1.txt\2.bz2", location)
-    if not n_found:
-        raise SourceError(
-            f"{location} is not named …-multistream.xml.bz2; of Wikipedia's dumps only the multistream ones, "
-            "with their …-multistream-index.txt.bz2, can be read"
-        )
-    return index
+    return index if n_found else None
 
 
 def ranges(location: str, *, index: str | None, n_bytes: int, target_bytes: int) -> list[tuple[int, int]]:
-    """Ranges of whole bz2 streams of at least `target_bytes` compressed bytes each; the last one may be smaller.
+    """Ranges of plain XML, or of whole streams of a multistream dump; any other dump is one range.
+
+    Ranges of streams are at least `target_bytes` long, but for the last one.
 
     Args:
-        location: the dump; only its name is used.
-        index: its index; None: `find_index`.
+        location: the dump.
+        index: its index; None: by its name. Without one that is whole and fits the dump, the dump is searched for
+            streams, with the same result.
         n_bytes: size of the dump.
         target_bytes: wanted size of a range.
 
     Raises:
-        SourceError: the index is missing, damaged, or not of this dump.
+        SourceError: there is no such dump.
+        OSError: the disk or the network failed.
     """
-    index = index or find_index(location)
-    starts = [0]
-    previous = 0
-    try:
-        with open_input(index) as file, bz2.open(file) as lines:
-            for line in lines:
-                offset = int(line.partition(b":")[0])
-                if not previous <= offset < n_bytes:
-                    raise SourceError(f"{index} names offset {offset}: not the index of {location}, {n_bytes} bytes")
-                previous = offset
-                if offset >= starts[-1] + target_bytes:
-                    starts.append(offset)
-    except SourceError as error:
-        raise SourceError(f"{location} needs its index: {error}") from error
-    except (EOFError, OSError, ValueError) as error:
-        if isinstance(error, OSError) and not is_decode_error(error):
-            raise
-        raise SourceError(f"{index} is damaged ({error}); download it again") from error
-    return list(zip(starts, [*starts[1:], n_bytes], strict=True))
+    piece = Slice(source="", kind="wikipedia", file_path="", location=location, start=0, end=n_bytes)
+    starts: Iterable[int] = [0]
+    with open_input(location) as file:
+        packing = _packing(file)
+        if read_head(_content(file, packing, piece)).encoding is None:
+            pass
+        elif packing == "none":
+            starts = range(0, max(n_bytes, 1), target_bytes)
+        elif packing == "bzip2" and _is_multistream(file, n_bytes, piece):
+            indexed = _indexed_starts(file, index or find_index(location), n_bytes, target_bytes)
+            starts = indexed or _choose(stream_starts(file, 0, n_bytes), n_bytes, target_bytes)
+    return list(pairwise([*starts, n_bytes]))
 
 
 def records(piece: Slice, counts: Counter[str]) -> Iterator[Record]:
-    """The revisions of the pages in a range of whole streams, as wikitext in UTF-8.
+    """The revisions of the pages in a range, as wikitext in UTF-8.
+
+    `piece.options`, all optional: `namespaces`, the numbers of those that have documents, [0]; `revisions`, "newest" or
+    "all": which of several revisions of a page are documents, "newest".
 
     Args:
         piece: a range that `ranges` gave.
         counts: unused: all that a dump holds are records.
 
     Yields:
-        A record for each revision. A damaged stream is one row "damaged"; the next stream is read again.
+        A record for each revision. In a multistream dump its place is that of its stream; elsewhere that of its page,
+        counted in bytes of the text. Of what is damaged only the pages that it lies in are lost: a record for each such
+        stretch.
 
     Raises:
         SourceError: there is no such file.
         OSError: the disk or the network failed.
     """
+    wanted = Wanted(
+        namespaces=frozenset(piece.options.get("namespaces", [0])),
+        newest=piece.options.get("revisions", "newest") == "newest",
+        max_bytes=piece.max_bytes,
+    )
     with open_input(piece.location) as file:
-        site = _read_site(file)
-        for offset, length, xml in _streams(file, piece.start, piece.end):
-            pages = None if xml is None else _parse_pages(xml)
-            if pages is None:
-                yield damaged(piece.file_path, offset, length, reason="damaged_compression")
-                continue
-            for index, record in enumerate(_revisions(pages, site)):
-                record.offset, record.length, record.record_index = offset, length, index
-                yield record
+        n_bytes = file.seek(0, io.SEEK_END)
+        packing = _packing(file)
+        head = read_head(_content(file, packing, piece))
+        if head.encoding is None:
+            yield damaged(piece.file_path, piece.start, piece.end - piece.start, reason="damaged_header")
+        elif packing == "none":
+            reader = PageReader(piece.file_path, head, wanted, start=piece.start, stop=piece.end, has_length=True)
+            yield from reader.read(_content(file, packing, piece, piece.start))
+        elif packing == "bzip2" and ((piece.start, piece.end) != (0, n_bytes) or _is_multistream(file, n_bytes, piece)):
+            for start, end in streams(file, piece.start, piece.end):
+                reader = PageReader(piece.file_path, head, wanted, stream=(start, end - start))
+                yield from reader.read(read_blocks(file, start, end, piece))
+        else:
+            yield from PageReader(piece.file_path, head, wanted).read(_content(file, packing, piece))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Site:
-    """What the head of a dump says of its wiki: the address that titles follow, and its language."""
+def _packing(file: IO[bytes]) -> _Packing:
+    file.seek(0)
+    if is_bzip2(file.read(_SNIFF)):
+        return "bzip2"
+    return "other" if is_packed(file) else "none"
 
-    base: str | None = None
-    language: str | None = None
+
+def _content(file: IO[bytes], packing: _Packing, piece: Slice, start: int = 0) -> Iterator[bytes | DamageReason]:
+    """The text of a dump, from byte `start` of it where it is not packed."""
+    if packing == "bzip2":
+        yield from read_blocks(file, 0, file.seek(0, io.SEEK_END), piece)
+        return
+    stream, unpacked = open_content(file, piece)
+    if unpacked is None:
+        stream.seek(start)
+    while True:
+        while block := stream.read1(_BLOCK):
+            yield block
+        if unpacked is None or unpacked.damage is None:
+            return
+        yield unpacked.damage
+        unpacked.resume()
 
 
-def _read_site(file: IO[bytes]) -> _Site:
-    _, xml = _decompress(file, 0, file.seek(0, 2))
-    match = _XML.match(xml or b"")
-    if not match or not match["head"]:
-        return _Site()
+def _is_multistream(file: IO[bytes], n_bytes: int, piece: Slice) -> bool:
+    """Whether streams begin with a page: the first two behind the first stream that can be read tell."""
+    first_blocks = (
+        next(read_blocks(file, start, n_bytes, piece), None) for start in stream_starts(file, 0, n_bytes) if start > 0
+    )
+    begins = (block.lstrip() for block in first_blocks if block and isinstance(block, bytes))
+    found = list(islice(begins, 2))
+    return bool(found) and found[0].startswith(b"<page>") and found[-1].startswith((b"<page>", b"</mediawiki>"))
+
+
+def _indexed_starts(file: IO[bytes], index: str | None, n_bytes: int, target_bytes: int) -> list[int] | None:
+    """Starts of ranges by the index of a dump; None if it has none that is whole and fits."""
+    if index is None:
+        return None
     try:
-        root = ET.fromstring(match["head"] + b"</mediawiki>")
-    except ET.ParseError:
-        return _Site()
-    main_page = root.findtext("{*}siteinfo/{*}base") or ""
-    start, wiki, _ = main_page.partition("/wiki/")  # a main page's title may hold a "/"
-    base = start + wiki if wiki else main_page[: main_page.rfind("/") + 1]
-    return _Site(base=base or None, language=root.get(_LANGUAGE))
+        with open_input(index) as packed, bz2.open(packed) as lines:
+            offsets = list(_offsets(lines, n_bytes))
+    except (SourceError, EOFError, ValueError):
+        return None
+    except OSError as error:
+        if not is_decode_error(error):
+            raise
+        return None
+    starts = _choose(offsets, n_bytes, target_bytes)
+    if any(next(stream_starts(file, start, start + _MARK), None) != start for start in starts[1:]):
+        return None
+    to_end = stream_starts(file, offsets[-1], n_bytes)
+    is_whole = next(to_end, None) == offsets[-1] and next(to_end, n_bytes) > n_bytes - _CLOSING_STREAM
+    return starts if is_whole else None
 
 
-def _streams(file: IO[bytes], start: int, end: int) -> Iterator[tuple[int, int, bytes | None]]:
-    """Offset, length and content of each bz2 stream of a range; content None where the stream is damaged."""
-    while start < end:
-        length, xml = _decompress(file, start, end)
-        if xml is None:
-            length = _find_stream(file, start + 1, end) - start
-        yield start, length, xml
-        start += length
+def _offsets(lines: IO[bytes], n_bytes: int) -> Iterator[int]:
+    """The offsets that an index names, each once.
 
-
-def _decompress(file: IO[bytes], start: int, end: int) -> tuple[int, bytes | None]:
-    """Length and content of the bz2 stream at `start`; content None if it is damaged or not complete at `end`."""
-    file.seek(start)
-    decoder = bz2.BZ2Decompressor()
-    parts: list[bytes] = []
+    Raises:
+        ValueError: it is not the index of a dump of `n_bytes`: there is one, they ascend, and no index is longer than
+            its dump.
+    """
+    previous = -1
     n_read = 0
-    while not decoder.eof:
-        block = file.read(min(_BLOCK, end - start - n_read))
-        n_read += len(block)
-        try:
-            parts.append(decoder.decompress(block))
-        except OSError:
-            return n_read, None
-        if not block:
-            return n_read, None
-    return n_read - len(decoder.unused_data), b"".join(parts)
+    while line := lines.readline(_MAX_LINE):
+        offset = int(line.partition(b":")[0])
+        n_read += len(line)
+        if not previous <= offset < n_bytes or n_read > n_bytes:
+            raise ValueError
+        if offset > previous:
+            yield offset
+        previous = offset
+    if previous < 0:
+        raise ValueError
 
 
-def _find_stream(file: IO[bytes], start: int, end: int) -> int:
-    """Where the next stream begins; `end` if there is none."""
-    file.seek(start)
-    seen = b""
-    while start < end and (block := file.read(min(_BLOCK, end - start))):
-        start += len(block)
-        seen = seen[-9:] + block
-        if match := _STREAM.search(seen):
-            return start - len(seen) + match.start()
-    return end
-
-
-def _parse_pages(xml: bytes) -> ET.Element | None:
-    """The `<page>` elements of a stream below one root; None if it is not well-formed."""
-    match = _XML.fullmatch(xml)
-    if match is None:
-        return None
-    try:
-        return ET.fromstring(b"<pages>" + (match["pages"] or b"") + b"</pages>")
-    except ET.ParseError:
-        return None
-
-
-def _revisions(pages: ET.Element, site: _Site) -> Iterator[Record]:
-    for page in pages:
-        title = page.findtext("title", "")
-        reason = None
-        if page.findtext("ns", "0").strip() != "0":
-            reason = "other_namespace"
-        elif page.find("redirect") is not None:
-            reason = "redirect"
-        for revision in page.iterfind("revision"):
-            text = revision.findtext("text", "")
-            why_not = reason or (None if text.strip() else "no_text")
-            yield Record(
-                key=f"{page.findtext('id', '')}:{revision.findtext('id', '')}",
-                offset=0,
-                url=site.base and site.base + _encode_title(title),
-                title=title,
-                date=parse_date(revision.findtext("timestamp")),
-                content=None if why_not else text.encode(),
-                media_type="text/x-wiki",
-                charset="utf-8",
-                language=site.language,
-                reason=why_not,
-            )
-
-
-def _encode_title(title: str) -> str:
-    """A title as it stands in the address of its page (MediaWiki's wfUrlencode)."""
-    return urllib.parse.quote(title.replace(" ", "_"), safe=";@$!*(),/~:")
+def _choose(offsets: Iterable[int], n_bytes: int, target_bytes: int) -> list[int]:
+    """Starts of ranges of at least `target_bytes`, but for the last, which holds more than the closing tag."""
+    starts = [0]
+    for offset in offsets:
+        if offset >= starts[-1] + target_bytes and offset <= n_bytes - _CLOSING_STREAM:
+            starts.append(offset)
+    return starts

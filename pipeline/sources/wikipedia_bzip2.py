@@ -25,8 +25,13 @@ _FOOTER: Final = 0x177245385090
 _MAGIC_BITS: Final = 48
 _FOOTER_BITS: Final = 80  # the magic number and the checksum of the stream
 _HEADER_BITS: Final = 32
-_STREAM: Final = re.compile(rb"BZh[1-9](\x31\x41\x59\x26\x53\x59|\x17\x72\x45\x38\x50\x90)")  # with a block, or empty
-_OVERLAP: Final = 9  # one byte less than the longest of these marks
+_PADDING_BITS: Final = 7  # at most, so that a stream ends with a byte
+_MAX_FOOTER: Final = 11  # bytes that it covers
+_HEADER: Final = re.compile(rb"BZh[1-9]")
+_BLOCK_BYTES: Final = _BLOCK.to_bytes(6, "big")
+_FOOTER_BYTES: Final = _FOOTER.to_bytes(6, "big")
+_ALIGNED_BLOCK: Final = re.compile(re.escape(_BLOCK_BYTES))
+_OVERLAP: Final = 24  # one byte less than the longest thing looked for: a footer, a header and the start of a block
 _WINDOW: Final = 1 << 18
 _PIECE: Final = 1 << 20
 _MAX_BLOCK: Final = 1 << 20  # packed: bzip2 makes a block of 900,000 bytes at most 1 % longer, and 600 bytes
@@ -36,21 +41,24 @@ _Edge = tuple[int, Literal["block", "stream", "empty", "end"]]
 
 def is_bzip2(head: bytes) -> bool:
     """Whether a file that begins so is bzip2, by its first block: its header may be damaged. No XML can hold that."""
-    return _BLOCK.to_bytes(6, "big") in head
+    return _BLOCK_BYTES in head
 
 
 def stream_starts(file: IO[bytes], start: int, end: int) -> Iterator[int]:
-    """Where streams begin in a range of a file, in bytes, ascending."""
+    """Where streams begin in a range of a file, in bytes, ascending. A header that is damaged follows a footer."""
+    last = -1
     for position, window in _windows(file, start, end):
-        for match in _STREAM.finditer(window):
-            yield position + match.start()
+        for at in sorted(at for at, _ in _find_streams(window)):
+            if position + at > last:
+                last = position + at
+                yield last
 
 
 def streams(file: IO[bytes], start: int, end: int) -> Iterator[tuple[int, int]]:
     """The streams of a range, as (first byte, byte after the last); what lies between two streams counts as one."""
     starts = (found for found in stream_starts(file, start, end) if found > start)
     for first, following in pairwise(chain([start], starts, [end])):
-        footer = _find_footer(file, first, following)
+        footer = next(_find_footers(file, first, following), None)
         after = following if footer is None else -(-(footer + _FOOTER_BITS) // 8)
         yield first, after
         if after < following:
@@ -76,12 +84,12 @@ def read_blocks(file: IO[bytes], start: int, end: int, piece: Slice) -> Iterator
     while ahead:
         bit, kind = ahead.popleft()
         ahead.extend(islice(edges, 1))
-        if bit - done > (_HEADER_BITS if kind == "block" else 7):
+        if bit - done > _PADDING_BITS + (_HEADER_BITS if kind == "block" else 0):
             yield at_end if kind == "end" else "damaged_compression"
         if kind != "block":
             done = bit if kind == "stream" else bit + _HEADER_BITS + _FOOTER_BITS
             continue
-        content, done, is_cut = _read_block(file, bit, ahead[0], piece)
+        content, done, breaks_off = _read_block(file, bit, ahead[0], piece)
         if content is None and ahead[0][1] == "block":
             content, joined, _ = _read_block(file, bit, ahead[1], piece)
             if content is not None:
@@ -89,21 +97,22 @@ def read_blocks(file: IO[bytes], start: int, end: int, piece: Slice) -> Iterator
                 ahead.popleft()
                 ahead.extend(islice(edges, 1))
         if content is None:
-            content = at_end if is_cut and ahead[0][1] == "end" else "damaged_compression"
+            content = at_end if breaks_off and ahead[0][1] == "end" else "damaged_compression"
         yield content
 
 
-def _read_block(
-    file: IO[bytes], bit: int, edge: _Edge, piece: Slice
-) -> tuple[bytes | DamageReason | None, int, bool]:
-    """The content of a block up to an edge, see `_decode`; the bit after it and its footer; whether that is missing."""
+def _read_block(file: IO[bytes], bit: int, edge: _Edge, piece: Slice) -> tuple[bytes | DamageReason | None, int, bool]:
+    """The content of the block before an edge, see `_decode`; the bit after it; whether its stream breaks off there."""
     after, kind = edge
     if kind == "block":
         return _decode(file, bit, after, piece), after, False
-    footer = _find_footer(file, bit // 8, after // 8)
-    if footer is None:
-        return _decode(file, bit, after, piece), after, True
-    return _decode(file, bit, footer, piece), footer + _FOOTER_BITS, False
+    footers = []
+    for footer in _find_footers(file, bit // 8, after // 8):
+        footers.append(footer)
+        content = _decode(file, bit, footer, piece)
+        if content is not None:
+            return content, footer + _FOOTER_BITS, False
+    return None, footers[0] + _FOOTER_BITS if footers else after, not footers
 
 
 def _edges(file: IO[bytes], start: int, end: int) -> Iterator[_Edge]:
@@ -111,8 +120,7 @@ def _edges(file: IO[bytes], start: int, end: int) -> Iterator[_Edge]:
     last = -1
     for position, window in _windows(file, start, end):
         found: list[_Edge] = [(position * 8 + bit, "block") for bit in _find(window, _BLOCK)]
-        for match in _STREAM.finditer(window):
-            found.append(((position + match.start()) * 8, "stream" if match[1][0] == 0x31 else "empty"))
+        found += [((position + at) * 8, kind) for at, kind in _find_streams(window)]
         for bit, kind in sorted(found):
             if bit > last:
                 last = bit
@@ -150,14 +158,30 @@ def _find(window: bytes, magic: int) -> Iterator[int]:
             at = window.find(inner, at + 1)
 
 
-def _find_footer(file: IO[bytes], start: int, end: int) -> int | None:
-    """Where the footer of the stream is that lies in a range, as a rule its last 80 to 87 bits; None without one."""
-    tail = max(start, end - _FOOTER_BITS // 8 - 1)
-    for position, window in chain(_windows(file, tail, end), _windows(file, start, end)):
-        for bit in _find(window, _FOOTER):
+def _find_streams(window: bytes) -> Iterator[tuple[int, Literal["stream", "empty"]]]:
+    """Where streams begin in `window`, in bytes, in no order, and whether with a block.
+
+    Two of three tell: the footer of another stream, a header, the number that a block or an empty stream's footer has.
+    """
+    for match in _HEADER.finditer(window):
+        after = window[match.end() : match.end() + _MAGIC_BITS // 8]
+        if after in (_BLOCK_BYTES, _FOOTER_BYTES) or _ends_stream(window, match.start()):
+            yield match.start(), "empty" if after == _FOOTER_BYTES else "stream"
+    for match in _ALIGNED_BLOCK.finditer(window):
+        if _ends_stream(window, match.start() - _HEADER_BITS // 8):
+            yield match.start() - _HEADER_BITS // 8, "stream"
+
+
+def _ends_stream(window: bytes, end: int) -> bool:
+    return end > 0 and any(_find(window[max(0, end - _MAX_FOOTER) : end], _FOOTER))
+
+
+def _find_footers(file: IO[bytes], start: int, end: int) -> Iterator[int]:
+    """Where footers are in a range: first one that ends there, as it should, then any."""
+    for position, window in chain(_windows(file, max(start, end - _MAX_FOOTER), end), _windows(file, start, end)):
+        for bit in sorted(_find(window, _FOOTER)):
             if position * 8 + bit + _FOOTER_BITS <= end * 8:
-                return position * 8 + bit
-    return None
+                yield position * 8 + bit
 
 
 def _decode(file: IO[bytes], bit: int, after: int, piece: Slice) -> bytes | DamageReason | None:
@@ -188,4 +212,4 @@ def _decode(file: IO[bytes], bit: int, after: int, piece: Slice) -> bytes | Dama
         if piece.is_bomb(len(packed), n_content):
             return "bomb"
         data = b""
-    return b"".join(parts)
+    return None if decoder.unused_data else b"".join(parts)

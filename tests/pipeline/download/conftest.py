@@ -1,9 +1,13 @@
 """What the tests of downloads share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from corpusmill.pipeline.download.client import Client
+from corpusmill.schemas.recipe import Fetch
+from tests.pipeline.download.parts import RETRIES
 from tests.pipeline.download.server import Server
 
 
@@ -20,3 +24,23 @@ def server() -> Iterator[Server]:
     """A server without files."""
     with Server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for files that property tests write over and over."""
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """No pauses between tries, four tries without progress."""
+    settings = Fetch(requests_per_second=1000, retries=RETRIES, stall_seconds=0.5)
+    with Client(settings, pause=lambda seconds: None) as client:
+        yield client
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Path:
+    """Where a download is collected."""
+    return tmp_path / "raw" / "a.warc.gz.part"

@@ -44,7 +44,7 @@ class Served:
         ranges: whether `Range` is understood.
         framing: how a client knows where the body ends: its length, chunks, or that the connection closes.
         rate: bytes a second; None: as fast as it goes.
-        headers: further ones.
+        headers: further ones, names in lower case.
         steps: what the next requests get.
         n_sent: bytes of bodies sent so far.
     """
@@ -96,6 +96,7 @@ class Server:
         self.stopped = threading.Event()
         self.connections: set[socket.socket] = set()
         self.n_connections = 0
+        self.n_busy = 0
         self._scheme = "http" if certificate is None else "https"
         self._http = _Http((host, 0), Answer)
         self._http.server = self
@@ -135,6 +136,11 @@ class Server:
         """Serve a file; `options` are attributes of `Served`."""
         self.files[path] = Served(content=content, **options)
         return self.files[path]
+
+    def settle(self) -> None:
+        """Wait until every answer has ended, so that `Served.n_sent` no longer grows."""
+        while self.n_busy:
+            time.sleep(0.001)
 
     def requests(self, path: str) -> list[Seen]:
         """The requests of a path, in order of arrival."""
@@ -176,13 +182,18 @@ class Answer(BaseHTTPRequestHandler):
             server.seen.append(Seen(method=self.command, target=self.path, headers=headers, time=time.monotonic()))
             file = server.files.get(path)
             step = file.steps.pop(0) if file is not None and file.steps else None
+            server.n_busy += 1
         self.file = Served(content=b"") if file is None else file
-        if step is not None:
-            step(self)
-        elif file is None:
-            self.send(404, b"no such file")
-        else:
-            self.behave()
+        try:
+            if step is not None:
+                step(self)
+            elif file is None:
+                self.send(404, b"no such file")
+            else:
+                self.behave()
+        finally:
+            with server.lock:
+                server.n_busy -= 1
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -194,10 +205,10 @@ class Answer(BaseHTTPRequestHandler):
         if asked is None or self.headers.get("If-Range", file.etag) not in (file.etag, file.modified):
             self.send(200, content, cut=cut)
         elif int(asked[1]) >= len(content):
-            self.send(416, b"", {"Content-Range": f"bytes */{len(content)}"})
+            self.send(416, b"", {"content-range": f"bytes */{len(content)}"})
         else:
             first, end = int(asked[1]), min(len(content), int(asked[2] or len(content)) + 1)
-            named = {"Content-Range": f"bytes {first}-{end - 1}/{len(content)}"}
+            named = {"content-range": f"bytes {first}-{end - 1}/{len(content)}"}
             self.send(206, content[first:end], named, cut=cut)
 
     def send(
@@ -211,13 +222,13 @@ class Answer(BaseHTTPRequestHandler):
     ) -> None:
         """Send an answer, only `cut` bytes of the body; `length` is announced instead of the true one."""
         file = self.file
-        named = {"length": {"Content-Length": str(len(body) if length is None else length)}}.get(file.framing, {})
-        if file.framing == "chunked":
-            named["Transfer-Encoding"] = "chunked"
+        named = {"date": self.date_time_string()}
+        if file.framing != "close":
+            announced = str(len(body) if length is None else length)
+            named |= {"content-length": announced} if file.framing == "length" else {"transfer-encoding": "chunked"}
         if status in (200, 206):
-            named |= {"ETag": file.etag} if file.etag else {}
-            named |= {"Last-Modified": file.modified} if file.modified else {}
-        named |= {"Date": self.date_time_string()}
+            named |= {"etag": file.etag} if file.etag else {}
+            named |= {"last-modified": file.modified} if file.modified else {}
         self.send_response_only(status)
         for name, value in (named | file.headers | dict(headers or {})).items():
             self.send_header(name, value)
@@ -226,9 +237,9 @@ class Answer(BaseHTTPRequestHandler):
         n_bytes = 0 if self.command == "HEAD" else len(body) if cut is None else min(cut, len(body))
         for at in range(0, n_bytes, PIECE):
             piece = body[at : min(at + PIECE, n_bytes)]
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if file.framing == "chunked" else piece)
             with self.server.server.lock:
                 file.n_sent += len(piece)
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if file.framing == "chunked" else piece)
             if file.rate is not None:
                 time.sleep(len(piece) / file.rate)
         if file.framing == "chunked" and cut is None and self.command != "HEAD":
@@ -265,8 +276,8 @@ def stall(n: int) -> Step:
 
 
 def status(code: int, **headers: str) -> Step:
-    """A status without content; `retry_after="2"` becomes the header Retry-After."""
-    named = {name.replace("_", "-").title(): value for name, value in headers.items()}
+    """A status without content; `retry_after="2"` becomes the header retry-after."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda answer: answer.send(code, b"", named)
 
 
@@ -276,8 +287,8 @@ def redirect(location: str, code: int = 302) -> Step:
 
 
 def raw(status: int, body: bytes, length: int | None = None, **headers: str) -> Step:
-    """An answer as given; `content_range="bytes 0-1/2"` becomes the header Content-Range."""
-    named = {name.replace("_", "-").title(): value for name, value in headers.items()}
+    """An answer as given; `content_range="bytes 0-1/2"` becomes the header content-range."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda answer: answer.send(status, body, named, length=length)
 
 

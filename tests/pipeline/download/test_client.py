@@ -68,7 +68,7 @@ def test_it_says_who_asks_and_wants_the_file_as_it_is_stored(server: Server, cli
 
 
 def test_a_content_encoding_is_left_alone(server: Server, client: Client) -> None:
-    server.add("/a", b"\x1f\x8b no gzip at all", headers={"Content-Encoding": "gzip"})
+    server.add("/a", b"\x1f\x8b no gzip at all", headers={"content-encoding": "gzip"})
     assert client.get(server.url("/a")) == b"\x1f\x8b no gzip at all"
 
 

@@ -266,7 +266,7 @@ def test_a_page_cut_in_its_second_character_outside_ascii_keeps_its_charset() ->
     data = "<p>It’s a café".encode()
     assert one(data[:-1]) == ("<p>It’s a caf\ufffd", "utf-8")
     assert one(data[:-1], "iso-8859-1") == ("<p>It’s a caf\ufffd", "utf-8")
-    assert one("<p>It is a café".encode("latin-1")) == ("<p>It is a café", "cp1252")
+    assert one("<p>It is a café".encode("latin-1"), "latin1") == ("<p>It is a café", "cp1252")
 
 
 def test_big5_symbols_are_those_of_the_web() -> None:
