@@ -29,7 +29,7 @@ __all__ = ["Progress"]
 T = TypeVar("T")
 _POLL_SECONDS = 0.5
 
-Poll = Callable[[], tuple[float, float | None]]
+Poll = Callable[[], tuple[int, int | None]]
 """How much is done, and of how much; None where that is unknown."""
 
 
@@ -61,7 +61,7 @@ class Progress:
         """Show the units of a job for the duration of the block."""
         waiting = {task.unit: task for task in stale}
 
-        def poll() -> tuple[float, float]:
+        def poll() -> tuple[int, int]:
             for unit, task in list(waiting.items()):
                 if _commit(task, files) is not None:
                     del waiting[unit]
@@ -120,7 +120,7 @@ class _Downloads:
         self._files = files
         self._done: list[int] = []
 
-    def poll(self) -> tuple[float, float | None]:
+    def poll(self) -> tuple[int, int | None]:
         """What is done so far; files of unknown size count as the mean of the others."""
         here, sizes, unknown = sum(self._done), list(self._done), 0
         for lane in self._waiting:
@@ -136,7 +136,7 @@ class _Downloads:
                     unknown += 1
                 else:
                     sizes.append(size)
-        total = sum(sizes) * (1 + unknown / len(sizes)) if sizes else None
+        total = round(sum(sizes) * (1 + unknown / len(sizes))) if sizes else None
         return here, total
 
     def _part(self, task: Task) -> tuple[int, int | None]:

@@ -1,19 +1,15 @@
 """The files of sources that name a crawl or a wiki, kept in the run folder, so that a run reads the same to its end."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from corpusmill.pipeline.download import commoncrawl, wikimedia
-from corpusmill.pipeline.download.remote import RemoteFile
+from corpusmill.pipeline.download.remote import Get, RemoteFile
 from corpusmill.schemas.commits import digest_of
 from corpusmill.schemas.files import Files
 from corpusmill.schemas.source import CommonCrawlSource, WikipediaSource
 
 __all__ = ["Listings"]
-
-Get = Callable[[str], bytes | None]
-
 
 class Listings:
     """Finds the files of a source once; the next run in the same folder takes the same ones, `latest` included.
@@ -38,7 +34,8 @@ class Listings:
         """
         name = f"listings/{source.name}.json"
         choice = digest_of(source.model_dump(mode="json", exclude={"base_urls"}))
-        kept = self._kept(name)
+        # what a file of records holds may have changed, and reading it again costs nothing
+        kept = None if isinstance(source, CommonCrawlSource) and source.records else self._kept(name)
         if kept is not None and kept["choice"] == choice and kept["base_urls"] == source.base_urls:
             self._found[name] = kept
         else:

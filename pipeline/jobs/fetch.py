@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from corpusmill.pipeline import sources
 from corpusmill.pipeline.download.client import Client
 from corpusmill.pipeline.download.remote import RemoteFile
-from corpusmill.pipeline.download.transfer import download, download_spans
+from corpusmill.pipeline.download.transfer import download, download_spans, remove_part
 from corpusmill.pipeline.jobs.base import RunState, Stopwatch, Task, fingerprint, outputs
 from corpusmill.pipeline.plan import SourceFile, Unit, list_units
 from corpusmill.pipeline.sources.record import open_input
@@ -117,6 +117,8 @@ class Fetch:
                 detail["version"] = spec["version"]
                 counts |= {"downloaded": 1, "downloaded_bytes": n_bytes}
             out.commit(task.fingerprint, counts, detail, published)
+        for info in published:
+            remove_part(files.partial_path(info.name))
 
 
 def _index_version(file: SourceFile) -> list[int] | None:

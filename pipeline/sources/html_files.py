@@ -25,7 +25,7 @@ def ranges(location: str, *, index: str | None, n_bytes: int, target_bytes: int)
     starts = [0]
     with open_input(location) as file:
         entries = read_directory(file) if _is_archive(file, location) else None
-    for entry in entries or []:
+    for entry in (entries or [])[1:]:
         if entry.start >= starts[-1] + target_bytes:
             starts.append(entry.start)
     return list(zip(starts, [*starts[1:], n_bytes], strict=True))
@@ -43,7 +43,7 @@ def records(piece: Slice, counts: Counter[str]) -> Iterator[Record]:
 
     Yields:
         What `read_files` yields. For pages of archives also "damaged_header": a name that leaves the folder or is no
-        name everywhere, a local header that is not there, bytes that belong to an entry before; "damaged_body": an
+        name everywhere, a local header that is not there, bytes that run into the next entry; "damaged_body": an
         encrypted page; "damaged_compression": data that does not decode, or fails its checksum. An archive that breaks
         off ends with one "damaged_end"; one without a single entry is "damaged_header".
 
@@ -80,19 +80,20 @@ def _zip_records(file: IO[bytes], piece: Slice, counts: Counter[str]) -> Iterato
 
 def _scan(file: IO[bytes], piece: Slice, counts: Counter[str]) -> Iterator[Record]:
     """The pages of an archive whose directory is missing or broken, found by their local headers."""
+    size = file.seek(0, io.SEEK_END)
     position = 0
     reason: DamageReason | None = None
     while (entry := next_entry(file, position)) is not None:
-        content, reason, position = read_entry(file, entry, piece)
+        content, reason, end = read_entry(file, entry, piece)
+        position = end if end <= size else entry.start + 1  # its lengths are wrong, so that others may follow
         if entry.name.lower().endswith(_PAGES):
             yield _record(piece, entry, content, reason)
         else:
             counts["zip_other"] += 1
             reason = None
-    size = file.seek(0, io.SEEK_END)
     if reason != "damaged_end":
         what: DamageReason = "damaged_end" if position else "damaged_header"
-        yield damaged(piece.file_path, position, max(0, size - position), reason=what)
+        yield damaged(piece.file_path, position, size - position, reason=what)
 
 
 def _record(piece: Slice, entry: Entry, content: bytes, reason: DamageReason | None) -> Record:

@@ -112,6 +112,9 @@ class PageReader:
         has_length: whether there is random access to the content, so that places have a length.
         stream: offset and length of the compressed stream that the content is, if the export has several; places are
             then its place and a number in it, and the content need not hold the end of the export.
+
+    Attributes:
+        is_closed: once all is read, whether it ends with the end of the export, or with damage.
     """
 
     def __init__(
@@ -125,6 +128,7 @@ class PageReader:
         has_length: bool = False,
         stream: tuple[int, int] | None = None,
     ) -> None:
+        self.is_closed = False
         self._file_path = file_path
         self._encoding = head.encoding or "UTF-8"
         self._site = head.site
@@ -173,7 +177,9 @@ class PageReader:
             yield from self._take(window[used:kept])
             rest = window[kept:]
         yield from self._take(rest)
-        yield from self._end_stretch(is_end=True)
+        damage = list(self._end_stretch(is_end=True))
+        self.is_closed = bool(damage) or _END.encode(self._encoding) in self._between
+        yield from damage
 
     def _tags(self, window: bytes) -> Iterator[tuple[int, int]]:
         """Start and end of each `<page>` and `</page>`."""

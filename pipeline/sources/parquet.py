@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 import pyarrow.parquet as pq
 
@@ -31,7 +32,7 @@ def ranges(location: str, *, index: str | None, n_bytes: int, target_bytes: int)
             groups = read_footer(file)
         except FooterError:
             groups = []
-    for group in groups:
+    for group in groups[1:]:
         if group.start >= starts[-1] + target_bytes:
             starts.append(group.start)
     return list(zip(starts, [*starts[1:], n_bytes], strict=True))
@@ -50,8 +51,9 @@ def records(piece: Slice, counts: Counter[str]) -> Iterator[Record]:
 
     Yields:
         A record for each row. From the first row of a row group that cannot be read, one row "damaged_compression" or
-        "damaged_length" (fewer rows than the footer says) stands for the rest of the row group, and one row "bomb" for
-        a row group that grows too much. One row "damaged_header" stands for a file without a footer.
+        "damaged_length" (fewer rows than the footer says) stands for the rest of the row group; one row "bomb" for a
+        row group that grows too much; one row "damaged_header" for one that runs into the next one, or for a file
+        without a footer.
 
     Raises:
         SourceError: there is no such file, or it has no column of text.
@@ -73,34 +75,39 @@ def records(piece: Slice, counts: Counter[str]) -> Iterator[Record]:
 
 
 def _read_group(piece: Slice, table: pq.ParquetFile, group: RowGroup, columns: Mapping[str, str]) -> Iterator[Record]:
-    names = list(dict.fromkeys(columns.values()))
-    chunks = [chunk for chunk in group.chunks if chunk.column in names]
-    n_packed = sum(chunk.n_packed for chunk in chunks)
+    chunks = [chunk for chunk in group.chunks if chunk.column in columns.values()]
     sizes = [chunk.n_bytes for chunk in chunks]
-    # No value is larger than its chunk is unpacked, but a dictionary can repeat the largest one in each row.
-    n_rows = min(max(1, piece.max_bytes // max([1, *sizes])), _ROWS)
-    reason: DamageReason = "damaged_length"
-    row = 0
     length = group.end - group.start
-    try:
-        if not group.is_new:
-            reason = "damaged_header"
-        elif piece.is_bomb(n_packed, sum(sizes)):
-            reason = "bomb"
-        else:
-            for batch in table.iter_batches(n_rows, [group.index], names, use_threads=False):
-                for values in batch_rows(batch, columns):
+    row = 0
+    reason: DamageReason = "damaged_length"
+    if group.overlaps:
+        reason = "damaged_header"
+    elif piece.is_bomb(sum(chunk.n_packed for chunk in chunks), sum(sizes)):
+        reason = "bomb"
+    else:
+        # No value is larger than its column is unpacked, but a dictionary can repeat the largest one in each row.
+        at_a_time = min(max(1, piece.max_bytes // max([1, *sizes])), _ROWS)
+        for n_rows in (at_a_time, 1):  # one by one again up to a damaged page
+            try:
+                for values in _rows(table, group, columns, n_rows, first=row):
                     place = f"{piece.file_path}:{group.first_row + row}"
                     yield row_record(piece, values, place=place, offset=group.start, length=length, record_index=row)
                     row += 1
-    except TABLE_ERRORS as error:
-        raise_failure(error)
-        reason = "damaged_compression"
+                break
+            except TABLE_ERRORS as error:
+                raise_failure(error)
+                reason = "damaged_compression"
     if row < group.n_rows:
-        yield Record(
-            key=f"{piece.file_path}:{group.first_row + row}:damaged",
-            offset=group.start,
-            length=length,
-            record_index=row,
-            reason=reason,
-        )
+        key = f"{piece.file_path}:{group.first_row + row}:damaged"
+        yield Record(key=key, offset=group.start, length=length, record_index=row, reason=reason)
+
+
+def _rows(
+    table: pq.ParquetFile, group: RowGroup, columns: Mapping[str, str], n_rows: int, *, first: int
+) -> Iterator[dict[str, Any]]:
+    """The rows of a row group from one on, of which `n_rows` are decoded at a time."""
+    names = list(dict.fromkeys(columns.values()))
+    for batch in table.iter_batches(n_rows, [group.index], names, use_threads=False):
+        if first < batch.num_rows:
+            yield from islice(batch_rows(batch, columns), first, None)
+        first = max(0, first - batch.num_rows)

@@ -6,6 +6,7 @@ pyarrow tells it too, but ends the whole process when it is asked about a column
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import IO, Any, Final
 
 __all__ = ["Chunk", "FooterError", "RowGroup", "read_footer"]
@@ -53,7 +54,7 @@ class RowGroup:
         first_row: number of its first row in the file.
         n_rows: how many rows it has.
         chunks: its columns.
-        is_new: whether its bytes are no part of the row groups before it, as they may be in files made to do harm.
+        overlaps: whether it runs into the next one, as in files made to do harm.
     """
 
     index: int
@@ -62,7 +63,7 @@ class RowGroup:
     first_row: int
     n_rows: int
     chunks: tuple[Chunk, ...]
-    is_new: bool
+    overlaps: bool
 
 
 def read_footer(file: IO[bytes]) -> list[RowGroup]:
@@ -91,23 +92,22 @@ def read_footer(file: IO[bytes]) -> list[RowGroup]:
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise FooterError from error
     first_rows = [first_row for _, _, first_row, _ in found] + [first_row]
+    found.sort(key=lambda group: group[:2])
     groups = []
-    covered = 0
-    for start, index, first, chunks in sorted(found, key=lambda group: group[:2]):
+    following = [start for start, *_ in found[1:]]
+    for (start, index, first, chunks), limit in zip_longest(found, following, fillvalue=n_bytes):
         end = max(chunk.start + chunk.n_packed for chunk in chunks)
-        n_rows = first_rows[index + 1] - first
         groups.append(
             RowGroup(
                 index=index,
                 start=start,
                 end=end,
                 first_row=first,
-                n_rows=n_rows,
+                n_rows=first_rows[index + 1] - first,
                 chunks=chunks,
-                is_new=start >= covered,
+                overlaps=end > limit,
             )
         )
-        covered = max(covered, end)
     return groups
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from corpusmill.pipeline.sources.lines import line_ranges, read_lines
 from corpusmill.pipeline.sources.record import Record, Slice, damaged, open_input
 from corpusmill.pipeline.sources.unpack import open_content
-from corpusmill.pipeline.sources.whole_files import is_binary, read_files
+from corpusmill.pipeline.sources.whole_files import UTF16_MARKS, is_binary, read_files
 
 __all__ = ["line_records", "ranges", "records"]
 
@@ -43,9 +43,9 @@ def line_records(piece: Slice) -> Iterator[Record]:
     """The lines of a range that are not blank, without their ends; the key is relative name and offset.
 
     Yields:
-        A record for each line; "damaged_row" for one that is not text, "too_large" for one of more than
-        `piece.max_bytes` bytes. One row "damaged_compression" or "damaged_end" stands for a stretch of a packed file
-        that cannot be decoded, and "bomb" ends one that grows too much.
+        A record for each line; "damaged_row" for one that is not text (UTF-16 cannot be read by line), "too_large" for
+        one of more than `piece.max_bytes` bytes. One row "damaged_compression" or "damaged_end" stands for a stretch of
+        a packed file that cannot be decoded, and "bomb" ends one that grows too much.
 
     Raises:
         SourceError: there is no such file.
@@ -54,7 +54,8 @@ def line_records(piece: Slice) -> Iterator[Record]:
     with open_input(piece.location) as file:
         for line in read_lines(*open_content(file, piece), piece):
             content = line.content.rstrip(b"\r\n")
-            reason = line.reason or ("damaged_row" if is_binary(content) else None)
+            is_text = not is_binary(content) and not (line.offset == 0 and content.startswith(UTF16_MARKS))
+            reason = line.reason or (None if is_text else "damaged_row")
             if reason is not None:
                 yield damaged(piece.file_path, line.offset, line.length, reason=reason)
             elif content.strip():

@@ -12,6 +12,7 @@ within members, as in files packed by bgzip: its offset is that of the member it
 
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from typing import IO, Any, Final
 
 from fastwarc.stream_io import GzipReader
@@ -85,21 +86,26 @@ def _read(piece: Slice, region: Region, counts: Counter[str]) -> Iterator[Record
 
 
 def _detect(piece: Slice, region: Region) -> tuple[Format, bool]:
-    """Format of a file, and whether it is packed, by its first bytes or else by what a search in it finds first."""
+    """Format of a file, and whether it is packed: by its first bytes, else by what a search finds, else by its name."""
     head = region.look(region.start, BLOCK)
     packed = head.startswith(MAGIC)
     if packed:
         head = GzipText(region, region.start, BLOCK, piece).look(0, BLOCK)
+    head = head.lstrip()
     for form in _FORMATS:
-        if form.START.match(head.lstrip()):
-            return form, packed
+        with suppress(EOFError):
+            if form.parse(head, strict=False) is not None:
+                return form, packed
     found = [
         (place, form, is_packed)
         for form in _FORMATS
         for is_packed in (True, False)
         if (place := RecordReader(piece, region, Counter(), form, packed=is_packed).find()) is not None
     ]
-    return min(found, key=lambda place: place[0])[1:] if found else (warc_header, packed)
+    if found:
+        return min(found, key=lambda place: place[0])[1:]
+    form = next((form for form in _FORMATS if form.START.match(head)), None)
+    return form or warc_header, packed or (form is None and piece.file_path.endswith(".gz"))
 
 
 def _read_healthy(

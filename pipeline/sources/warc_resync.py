@@ -139,13 +139,13 @@ class RecordReader:
     def find(self) -> int | None:
         """The offset of the first record that a search finds and that is followed by more of them, or by the end."""
         if self._packed:
-            start: int | None = self._region.start
-            while start is not None:
-                packed = self._open_next(start)
-                if packed is None:
-                    return None
-                start = self._break_of_members(packed)
-            return packed.member(packed.position).offset
+            packed = self._open_next(self._region.start)
+            while packed is not None:
+                stop = self._stop_of_run(packed)
+                if stop is None or stop.reason is None:
+                    return packed.member(packed.position).offset
+                packed = self._open_next(stop.resume)
+            return None
         text = self._open(self._region.start)
         place: int | None = text.position
         while place is not None:
@@ -210,7 +210,7 @@ class RecordReader:
         if self._packed and header.length > self._limit and not self._ends_early(text, member, last):
             return self._pass(text, header, member, first, last, is_slice=is_slice)
         reached = text.reach(last)
-        after = self._after(text, last, self._form.ENDS) if reached else None
+        after = self._after(text, last, strict=False) if reached else None
         if after is not None and not self._is_settled(text, member, last, after):
             return self._fail(text, member, "damaged_compression", is_whole=False)
         if after is None:
@@ -240,14 +240,15 @@ class RecordReader:
                     return None
         return None
 
-    def _after(self, text: Text, last: int, ends: tuple[bytes, ...]) -> int | None:
+    def _after(self, text: Text, last: int, *, strict: bool) -> int | None:
         """Where the next record may begin behind a block that ends at `last`; None if it does not end properly."""
         place = text.blank(last)
         boundary = text.boundary(last)
         if boundary is not None and place >= boundary:
             return boundary
-        if self._starts(text, place):
+        if (place > last or not strict) and self._starts(text, place):
             return place
+        ends = self._form.PROVING_ENDS if strict else self._form.ENDS
         behind = text.look(last, 4)
         return next((last + len(end) for end in ends if behind.startswith(end)), None)
 
@@ -292,7 +293,7 @@ class RecordReader:
         while text.end < last and text.more():
             text.drop(text.end)
         text.drop(last)
-        after = self._after(text, last, self._form.ENDS) if text.position == last else None
+        after = self._after(text, last, strict=False) if text.position == last else None
         if after is not None and self._is_settled(text, member, last, after):
             return _Unit(header, block, after, is_slice)
         stop = text.stop
@@ -324,9 +325,11 @@ class RecordReader:
         found = self._open_next(stop.resume)
         if found is None or not self._was_member(stop, found):
             return found
-        broken = self._break_of_members(found)
-        other = None if broken is None else self._open_next(broken)
-        return found if other is None or self._break_of_members(other) is not None else other
+        broken = self._stop_of_run(found)
+        if broken is None or broken.reason != "damaged_header":
+            return found
+        other = self._open_next(broken.resume)
+        return found if other is None or self._stop_of_run(other) is not None else other
 
     def _was_member(self, stop: Stop, found: GzipText) -> bool:
         """Whether the stretch between a stop and what was found behind it was, as it looks, a gzip member."""
@@ -341,7 +344,8 @@ class RecordReader:
         front = text.position
         end = self._declared_end(text)
         if end is not None:
-            return end
+            first = self._search(text, front + 1, until=end)
+            return first if first is not None and self._leads(text, first, end) else end
         head = text.look(front, 1 << 12)
         place = self._search(text, front + 1)
         if place is None or not _HEAD_TRACES.search(head[: place - front]):
@@ -353,22 +357,29 @@ class RecordReader:
         if other is None:
             blank_end = text.blank(broken)
             return blank_end if not text.look(blank_end, 1) and blank_end > broken else place
-        is_behind_payload = text.look(other - 4, 4).endswith(self._form.ENDS)
-        return other if is_behind_payload and self._break(text, other) is None else place
+        return other if self._break(text, other) is None else place
 
     def _declared_end(self, text: Text) -> int | None:
         """Where a damaged record ends, if what is left of its header tells, and a record or the end is near there."""
         head = text.look(text.position, MAX_HEADER)
         blank = _BLANK_LINE.search(head)
         length = _CONTENT_LENGTH.search(head, 0, blank.end()) if blank else None
-        if blank is None or length is None or self._form.START.search(head, 1, blank.end()):
-            return None  # the header, if any, is another record's
-        start = max(text.position + blank.end() + int(length[1]) - _NEAR, text.position + 1)
+        if blank is None or length is None:
+            return None
+        other = self._form.START.search(head, 1, blank.end())
+        if other is not None and self._header(text, text.position + other.start(), strict=True) is not None:
+            return None  # the length is another record's
+        last = text.position + blank.end() + int(length[1])
+        after = self._after(text, last, strict=True) if text.reach(last) else None
+        if after is not None and self._is_start_or_end(text, after):
+            return after
+        start = max(last - _NEAR, text.position + 1)
         near = text.look(start, 1 << 12)
         for match in self._form.START.finditer(near, 0, 3 * _NEAR):
-            if self._is_record(text, start + match.start()):
-                return start + match.start()
-        return start + len(near) if 0 < len(near) < 2 * _NEAR else None
+            place = start + match.start()
+            if self._is_record(text, place) and self._break(text, place) is None:
+                return place
+        return start + len(near) if 0 < len(near) < 3 * _NEAR else None
 
     def _search(self, text: Text, place: int, *, keep: bool = False, until: int | None = None) -> int | None:
         """The first believable record from `place` on.
@@ -406,24 +417,35 @@ class RecordReader:
         last = place + size + header.length
         if not text.reach(last):
             return self._packed and header.length > self._limit
-        return self._after(text, last, self._form.PROVING_ENDS) is not None
+        return self._after(text, last, strict=True) is not None
 
     def _break(self, text: Text, place: int) -> int | None:
         """Where the chain of records from `place` on is followed by something else, if it is a short one."""
         for _ in range(_CHAIN):
-            found = self._header(text, place, strict=False)
-            if found is None:
+            behind = self._behind(text, place)
+            if behind is None or not text.look(behind, 1):
                 return None
-            last = place + found[1] + found[0].length
-            if not text.reach(last):
-                return None
-            behind = text.look(last, 4)
-            place = last + next((len(end) for end in self._form.ENDS if behind.startswith(end)), 0)
-            if not text.look(place, 1):
-                return None
-            if not self._starts(text, place):
-                return place
+            if not self._starts(text, behind):
+                return behind
+            place = behind
         return None
+
+    def _leads(self, text: Text, place: int | None, end: int) -> bool:
+        """Whether the chain of records from `place` on comes to `end`."""
+        while place is not None and place < end:
+            place = self._behind(text, place)
+        return place == end
+
+    def _behind(self, text: Text, place: int) -> int | None:
+        """The position right behind a record and what its format writes behind it; None if it is not all there."""
+        found = self._header(text, place, strict=False)
+        if found is None:
+            return None
+        last = place + found[1] + found[0].length
+        if not text.reach(last):
+            return None
+        behind = text.look(last, 4)
+        return last + next((len(end) for end in self._form.ENDS if behind.startswith(end)), 0)
 
     def _open_next(self, offset: int) -> GzipText | None:
         """The text of the first member from an offset on in which a record begins, with that at its front."""
@@ -449,9 +471,8 @@ class RecordReader:
             text.drop(place)
         return place is not None
 
-    def _break_of_members(self, text: GzipText) -> int | None:
-        """Where a run of members is followed by something else, if it is a short one."""
+    def _stop_of_run(self, text: GzipText) -> Stop | None:
+        """Where a run of members stops, if it is a short one."""
         while text.n_members <= _CHAIN and text.end - text.position <= self._window and text.more():
             pass
-        stop = text.stop
-        return stop.resume if stop is not None and stop.reason == "damaged_header" else None
+        return text.stop

@@ -8,10 +8,10 @@ from typing import Final
 from corpusmill.pipeline.sources.record import DamageReason, Record, Slice, damaged, open_input
 from corpusmill.pipeline.sources.unpack import open_content
 
-__all__ = ["file_record", "is_binary", "read_files"]
+__all__ = ["UTF16_MARKS", "file_record", "is_binary", "read_files"]
 
 _CONTROL: Final = bytes({*range(0x20)} - {*b"\t\n\v\f\r\x0e\x0f\x1b"})  # shifts and ESC are part of ISO 2022 text
-_UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+UTF16_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_files(piece: Slice, media_type: str) -> Iterator[Record]:
@@ -83,4 +83,4 @@ def is_binary(content: bytes) -> bool:
 def _is_utf16(content: bytes) -> bool:
     """Whether there is a byte order mark, or NUL bytes stand where the high bytes of Latin letters are."""
     even, odd = content[::2].count(0), content[1::2].count(0)
-    return content.startswith(_UTF16) or 20 * min(even, odd) < max(even, odd) > len(content) // 8
+    return content.startswith(UTF16_MARKS) or 20 * min(even, odd) < max(even, odd) > len(content) // 8

@@ -28,6 +28,7 @@ _SNIFF: Final = 1 << 16
 _BLOCK: Final = 1 << 18
 _MAX_LINE: Final = 1 << 12
 _MARK: Final = 10  # bytes that tell the start of a bzip2 stream
+_MAX_LOOK: Final = 20  # streams
 _CLOSING_STREAM: Final = 64  # bytes; a stream that holds the closing tag alone is shorter, one with a page is not
 
 _Packing = Literal["bzip2", "other", "none"]
@@ -103,9 +104,13 @@ def records(piece: Slice, counts: Counter[str]) -> Iterator[Record]:
             reader = PageReader(piece.file_path, head, wanted, start=piece.start, stop=piece.end, has_length=True)
             yield from reader.read(_content(file, packing, piece, piece.start))
         elif packing == "bzip2" and ((piece.start, piece.end) != (0, n_bytes) or _is_multistream(file, n_bytes, piece)):
+            is_closed = piece.end < n_bytes
             for start, end in streams(file, piece.start, piece.end):
                 reader = PageReader(piece.file_path, head, wanted, stream=(start, end - start))
                 yield from reader.read(read_blocks(file, start, end, piece))
+                is_closed = is_closed or reader.is_closed
+            if not is_closed:
+                yield damaged(piece.file_path, n_bytes, 0, reason="damaged_end")
         else:
             yield from PageReader(piece.file_path, head, wanted).read(_content(file, packing, piece))
 
@@ -136,9 +141,8 @@ def _content(file: IO[bytes], packing: _Packing, piece: Slice, start: int = 0) -
 
 def _is_multistream(file: IO[bytes], n_bytes: int, piece: Slice) -> bool:
     """Whether streams begin with a page: the first two behind the first stream that can be read tell."""
-    first_blocks = (
-        next(read_blocks(file, start, n_bytes, piece), None) for start in stream_starts(file, 0, n_bytes) if start > 0
-    )
+    later = islice(streams(file, 0, n_bytes), 1, _MAX_LOOK)
+    first_blocks = (next(read_blocks(file, start, end, piece), None) for start, end in later)
     begins = (block.lstrip() for block in first_blocks if block and isinstance(block, bytes))
     found = list(islice(begins, 2))
     return bool(found) and found[0].startswith(b"<page>") and found[-1].startswith((b"<page>", b"</mediawiki>"))

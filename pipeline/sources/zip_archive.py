@@ -11,6 +11,7 @@ import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import IO, Final
 
 from corpusmill.pipeline.sources.record import DamageReason, Slice
@@ -26,6 +27,7 @@ _UTF8: Final = 0x800
 _STORED: Final = 0
 _DEFLATED: Final = 8
 _UNKNOWN: Final = 0xFFFFFFFF
+_MAX_NAME: Final = 4096  # as long as file systems allow; headers of nothing but a name would take long otherwise
 _UNSAFE: Final = re.compile(r"^[A-Za-z]:|\\|[\x00-\x1f\x7f]|(?:^|/)(?:\.{1,2})?(?:/|$)")
 _PIECE: Final = 1 << 10
 _BLOCK: Final = 1 << 16
@@ -44,7 +46,7 @@ class Entry:
         method: of compression.
         flags: general purpose bit flag.
         checksum: CRC-32; None where it is not known.
-        is_new: whether its bytes are no part of the entries before it, as they may be in archives made to do harm.
+        overlaps: whether it runs into the next one, as in archives made to do harm.
     """
 
     name: str
@@ -54,7 +56,7 @@ class Entry:
     method: int
     flags: int
     checksum: int | None
-    is_new: bool = True
+    overlaps: bool = False
 
     @property
     def has_safe_name(self) -> bool:
@@ -87,8 +89,7 @@ def read_directory(file: IO[bytes]) -> list[Entry] | None:
     for info in infos:
         found.setdefault(min(max(0, info.header_offset), last), info)
     entries = []
-    covered = 0
-    for start, info in sorted(found.items()):
+    for (start, info), limit in zip_longest(sorted(found.items()), sorted(found)[1:], fillvalue=last + 1):
         raw = info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
         entries.append(
             Entry(
@@ -99,10 +100,9 @@ def read_directory(file: IO[bytes]) -> list[Entry] | None:
                 method=info.compress_type,
                 flags=info.flag_bits,
                 checksum=info.CRC,
-                is_new=start >= covered,
+                overlaps=start + _HEADER.size + len(raw) + info.compress_size > limit,
             )
         )
-        covered = max(covered, start + _HEADER.size + len(raw) + info.compress_size)
     return entries
 
 
@@ -126,7 +126,7 @@ def next_entry(file: IO[bytes], position: int) -> Entry | None:
     _, flags, method, _, _, checksum, n_stored, n_bytes, n_name, _ = _HEADER.unpack(header)
     is_known = n_stored != _UNKNOWN and not (flags & _SIZES_FOLLOW and n_stored == 0)
     return Entry(
-        name=_decode(file.read(n_name)),
+        name=_decode(file.read(min(n_name, _MAX_NAME))),
         start=start,
         n_stored=n_stored if is_known else None,
         n_bytes=n_bytes if is_known else None,
@@ -158,7 +158,7 @@ def read_entry(file: IO[bytes], entry: Entry, piece: Slice) -> tuple[bytes, Dama
         piece: sets the largest content and the largest ratio.
 
     Returns:
-        Content, why there is none, and the position where to search for the next entry.
+        Content, why there is none, and the position behind it.
     """
     file.seek(entry.start)
     header = file.read(_HEADER.size)
@@ -172,12 +172,12 @@ def read_entry(file: IO[bytes], entry: Entry, piece: Slice) -> tuple[bytes, Dama
     n_read = 0
     if reason is None:
         content, reason, n_read = _unpack(file, entry, piece)
-    return content, reason, start + (n_read if entry.n_stored is None else entry.n_stored)
+    return content, reason, start + (n_read or entry.n_stored or 0)
 
 
 def _refuse(entry: Entry, piece: Slice) -> DamageReason | None:
     """What the headers alone say against reading an entry."""
-    if not entry.has_safe_name or not entry.is_new:
+    if not entry.has_safe_name or entry.overlaps:
         return "damaged_header"
     if entry.flags & _ENCRYPTED:
         return "damaged_body"

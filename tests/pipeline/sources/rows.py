@@ -53,15 +53,19 @@ def has_key(row: dict[str, Any], key: str) -> bool:
 
 
 def peak_megabytes(path: Path, kind: str, **settings: Any) -> float:
-    """Memory that a process of its own grows by while it reads a file."""
+    """By how much a process of its own grows while it reads a file."""
     program = f"""
 import resource
+from collections import Counter
 from pathlib import Path
-from tests.pipeline.sources.rows import read_rows
+from corpusmill.pipeline.sources import Slice, read
 path = Path({str(path)!r})
+piece = Slice(source="test", kind={kind!r}, file_path=path.name, location=str(path), start=0, end=path.stat().st_size,
+              **{settings!r})
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 before = peak()
-read_rows(path, {kind!r}, **{settings!r})
+for batch in read(piece, Counter()):
+    pass
 print(peak() - before)
 """
     return float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)

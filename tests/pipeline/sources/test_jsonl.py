@@ -358,7 +358,9 @@ def test_a_file_that_is_an_array_is_read_by_element(tmp_path: Path, indent: int 
 def test_elements_are_those_that_json_finds(elements: Any, ascii_: bool, indent: int | None, block: int) -> None:
     data = json.dumps(elements, ensure_ascii=ascii_, indent=indent).encode(errors="surrogatepass")
     stream = io.BufferedReader(Drops(data, block), 8)
-    found = [json.loads(element.content.decode(errors="surrogatepass")) for element in read_elements(stream, None, 1 << 20)]
+    found = [
+        json.loads(element.content.decode(errors="surrogatepass")) for element in read_elements(stream, None, 1 << 20)
+    ]
     assert found == elements
 
 
