@@ -60,7 +60,7 @@ def read(piece: Slice, counts: Counter[str]) -> Iterator[pa.RecordBatch]:
 
     Yields:
         Batches with the schema of `tables.RAW`. A record without a document has a `reason`; a damaged stretch
-        is one row with the reason "damaged".
+        is one row with a `record.DamageReason`.
 
     Raises:
         SourceError: the kind is not known, or the file is not there.

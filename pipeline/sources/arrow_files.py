@@ -9,7 +9,14 @@ from typing import Final
 
 import pyarrow as pa
 
-from corpusmill.pipeline.sources.columns import TABLE_ERRORS, batch_rows, find_columns, raise_failure, row_record
+from corpusmill.pipeline.sources.columns import (
+    TABLE_ERRORS,
+    batch_rows,
+    check_names,
+    find_columns,
+    raise_failure,
+    row_record,
+)
 from corpusmill.pipeline.sources.record import DamageReason, Record, Slice, damaged, open_input
 
 __all__ = ["arrow_records"]
@@ -41,6 +48,7 @@ def arrow_records(piece: Slice) -> Iterator[Record]:
             file.seek(0)
         try:
             stream = pa.ipc.open_stream(file)
+            check_names(stream.schema)
         except TABLE_ERRORS as error:
             raise_failure(error)
             yield damaged(piece.file_path, 0, size, reason="damaged_header")

@@ -11,7 +11,7 @@ from pyarrow import types
 from corpusmill.pipeline.sources.record import Record, Slice, is_decode_error, parse_date
 from corpusmill.schemas.errors import SourceError
 
-__all__ = ["FIELDS", "TABLE_ERRORS", "batch_rows", "find_columns", "raise_failure", "row_record"]
+__all__ = ["FIELDS", "TABLE_ERRORS", "batch_rows", "check_names", "find_columns", "raise_failure", "row_record"]
 
 FIELDS: Final = ("id", "text", "title", "url", "date", "language")
 """Fields that a line or row may have. All but the id are read from the key or column of their own name by default."""
@@ -84,6 +84,16 @@ def _milliseconds(date: datetime) -> int:
     return (date - _EPOCH) // timedelta(milliseconds=1)
 
 
+def check_names(schema: pa.Schema) -> None:
+    """Decode the names of all columns and of what they consist of.
+
+    Raises:
+        UnicodeDecodeError: the schema is damaged.
+    """
+    for column in schema:
+        f"{column.name} {column.type}".encode()
+
+
 def find_columns(schema: pa.Schema, piece: Slice) -> dict[str, str]:
     """Which column of a table each field is read from: the one that the recipe names, else the one of its name.
 
@@ -142,9 +152,12 @@ def batch_rows(batch: pa.RecordBatch, columns: Mapping[str, str]) -> Iterator[di
     Raises:
         pa.ArrowInvalid: at once, if the batch is damaged.
     """
-    arrays = {field: _readable(batch.column(name)) for field, name in columns.items()}
-    for array in arrays.values():
-        array.validate(full=True)
+    arrays = {}
+    for field, name in columns.items():
+        column = batch.column(name)
+        column.validate()  # that buffers are as long as they must be, before anything computes with them
+        arrays[field] = _readable(column)
+        arrays[field].validate(full=True)
     return ({field: array[i].as_py() for field, array in arrays.items()} for i in range(batch.num_rows))
 
 

@@ -71,11 +71,15 @@ def read_lines(stream: io.BufferedReader, unpacked: Unpacked | None, piece: Slic
 
 def _packed_lines(stream: io.BufferedReader, unpacked: Unpacked, max_bytes: int) -> Iterator[Line]:
     offset = 0
+    damaged_at: int | None = None
     is_rest = False
     while True:
         content, length = _read_line(stream, max_bytes)
         if unpacked.damage is not None:
-            yield Line(offset, None, b"", unpacked.damage)
+            length = max(1, length)  # so that no line that follows has the place of the damage
+            if offset != damaged_at:  # else no line lies between the two
+                yield Line(offset, None, b"", unpacked.damage)
+            damaged_at = offset + length
             unpacked.resume()
             is_rest = not unpacked.ends_lines
         elif not length:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from corpusmill.pipeline.sources.mediawiki_page import PageError, PageParser, Site, Wanted
+from corpusmill.pipeline.sources.mediawiki_page import PageParser, Site, Wanted
 from corpusmill.pipeline.sources.record import DamageReason, Record, damaged
 
 __all__ = ["Content", "Head", "PageReader", "read_head"]
@@ -93,7 +93,6 @@ class _State(enum.Enum):
     BEFORE = enum.auto()  # the first page of the range: what stands there belongs to the range before
     BETWEEN = enum.auto()  # pages
     PAGE = enum.auto()
-    BROKEN = enum.auto()  # a page that cannot be parsed, until it ends or the next one begins
     LOST = enum.auto()  # behind a stretch that was not decoded, until a page begins
 
 
@@ -149,15 +148,16 @@ class PageReader:
     def read(self, content: Content) -> Iterator[Record]:
         """The revisions of the pages, and a record for each stretch that cannot be read.
 
-        `offset` is that of the page in the content; `record_index` the number of the revision in the page. With
-        `has_length`, `length` is that of the page, for the newest revision, which comes last.
+        `offset` is that of the page in the content, `record_index` the number of the revision in the page. With
+        `has_length`, `length` is that of the page, for its newest revision, which comes last: others are ready before
+        the page ends.
         """
         rest = b""
         for part in content:
             if isinstance(part, str):
                 yield from self._take(rest)
                 rest = b""
-                self._lose(part)
+                yield from self._lose(part)
                 continue
             window = rest + part
             used = 0
@@ -197,12 +197,7 @@ class PageReader:
         if self._state is _State.BETWEEN:
             self._between += data[: _MAX_HEAD + 1 - len(self._between)]
         elif self._parser is not None:
-            try:
-                found = self._parser.feed(data)
-            except PageError:
-                self._drop_page(_State.BROKEN)
-            else:
-                yield from (self._place(record, None) for record in found)
+            yield from (self._place(record, None) for record in self._parser.feed(data))
 
     def _begin_page(self) -> None:
         self._state = _State.PAGE
@@ -212,25 +207,30 @@ class PageReader:
 
     def _end_page(self) -> Iterator[Record]:
         """At `</page>`."""
-        if self._parser is not None:
-            try:
-                found = self._parser.close()
-            except PageError:
-                self._drop_page(_State.BROKEN)
-            else:
-                self._parser = None
-                yield from (self._place(record, self._position - self._start) for record in found)
-        if self._state is _State.BROKEN:
+        if self._parser is None:
+            return
+        found = self._parser.close()
+        is_broken = self._parser.is_broken
+        for record in found:
+            is_newest = record is found[-1] and not is_broken
+            yield self._place(record, self._position - self._start if is_newest else None)
+        if is_broken:
+            yield from self._drop_page()
             yield self._damage("damaged_row")
-        if self._state in (_State.PAGE, _State.BROKEN):
-            self._state = _State.BETWEEN
-            self._start = self._position
-            self._between = b""
+        self._parser = None
+        self._state = _State.BETWEEN
+        self._start = self._position
+        self._between = b""
+
+    def _drop_page(self) -> Iterator[Record]:
+        if self._parser is not None:
+            yield from (self._place(record, None) for record in self._parser.drop())
+        self._parser = None
 
     def _end_stretch(self, *, is_end: bool = False) -> Iterator[Record]:
         """At the next page, or the end of the content: tell what is before it, if that is not as it should be."""
-        if self._state in (_State.PAGE, _State.BROKEN):
-            self._drop_page(_State.BROKEN)
+        if self._state is _State.PAGE:
+            yield from self._drop_page()
             yield self._damage("damaged_end" if is_end and self._stream is None else "damaged_row")
         elif self._state is _State.LOST:
             yield self._damage(self._reason)
@@ -248,17 +248,12 @@ class PageReader:
             return "damaged_header" if is_head else "damaged_end" if is_end and _END not in between else "damaged_row"
         return "damaged_end" if is_end and _END not in between else None
 
-    def _lose(self, reason: DamageReason) -> None:
+    def _lose(self, reason: DamageReason) -> Iterator[Record]:
         """A stretch of the content is missing: what follows cannot be read before the next page begins."""
         if self._state is not _State.LOST:
-            self._drop_page(_State.LOST)
+            yield from self._drop_page()
+            self._state = _State.LOST
             self._reason = reason
-
-    def _drop_page(self, state: _State) -> None:
-        if self._parser is not None:
-            self._parser.drop()
-        self._parser = None
-        self._state = state
 
     def _place(self, record: Record, length: int | None) -> Record:
         record.offset, record.length = self._start, length if self._has_length else None

@@ -13,7 +13,7 @@ from xml.parsers import expat
 
 from corpusmill.pipeline.sources.record import Record, parse_date
 
-__all__ = ["PageError", "PageParser", "Site", "Wanted"]
+__all__ = ["PageParser", "Site", "Wanted"]
 
 _PAGE_FIELDS: Final = frozenset(["title", "ns", "id"])
 _REVISION_FIELDS: Final = frozenset(["id", "timestamp", "model", "text"])
@@ -21,7 +21,7 @@ _MAX_FIELD: Final = 4096  # characters; titles have at most 255 bytes
 _MAX_DEPTH: Final = 32  # the schemas know 4
 _MAX_NAMES: Final = 1000  # of elements and attributes, which expat keeps; the schemas know about 60
 _MAX_TOKEN: Final = 1 << 20  # bytes of a tag or comment, which expat keeps until it ends
-_BUFFER: Final = 1 << 16
+_BLOCK: Final = 1 << 16
 _BEFORE: Final = -(1 << 63)
 
 _TARGET: Final = r"\s*:?\s*\[\[\s*:?([^\[\]|#\n]+)"
@@ -40,8 +40,8 @@ _ANY_REDIRECT: Final = re.compile(rf"\s*[#＃]\w+{_TARGET}")
 _REDIRECT_BYTES: Final = 4096
 
 
-class PageError(Exception):
-    """What stands between `<page>` and `</page>` cannot be parsed, or goes beyond what any page has."""
+class _PageError(Exception):
+    """The page is other than any page."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,25 +75,33 @@ class Wanted:
 
 
 class PageParser:
-    """Parses one page, given to `feed` in pieces that begin with `<page>`.
+    """Parses one page, given to `feed` in pieces of any size that begin with `<page>`; then `close`, or `drop`.
+
+    All three return the revisions that are ready, with their number in the page as `record_index`, and 0 as `offset`.
+    The newest so far is not ready before the page ends.
 
     Args:
         place: stands in the keys of revisions of a page where neither has an id.
         encoding: a name that expat knows.
         site: says how addresses and namespaces are called.
         wanted: what has content.
+
+    Attributes:
+        is_broken: whether the page cannot be parsed, or is other than any page; nothing is read behind that.
     """
 
     def __init__(self, place: str, encoding: str, site: Site, wanted: Wanted) -> None:
+        self.is_broken = False
         self._place = place
         self._site = site
         self._wanted = wanted
         self._parser = expat.ParserCreate(encoding)
         self._parser.buffer_text = True
-        self._parser.buffer_size = _BUFFER
+        self._parser.buffer_size = _BLOCK
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
-        self._n_fed = 0
+        self._rest = b""
+        self._n_parsed = 0
         self._depth = 0
         self._page: dict[str, str] = {}
         self._revision: dict[str, str] | None = None
@@ -110,50 +118,61 @@ class PageParser:
         self._ready: list[Record] = []
 
     def feed(self, data: bytes) -> list[Record]:
-        """The revisions that end in the next piece of the page, but for the newest so far.
-
-        Their `record_index` is their number in the page; `offset` is 0.
-
-        Raises:
-            PageError: see there. The page is of no use any more.
-        """
-        self._n_fed += len(data)
-        try:
-            self._parser.Parse(data, False)
-        except expat.ExpatError as error:
-            raise PageError(str(error)) from error
-        if self._n_fed - self._parser.CurrentByteIndex > _MAX_TOKEN:
-            raise PageError("a tag without end")
-        if len(self._parser.intern) > _MAX_NAMES:
-            raise PageError("too many names")
-        ready, self._ready = self._ready, []
-        return ready
+        """Parse the next piece, in blocks that are the same however the page is cut into pieces."""
+        data = self._rest + data
+        n_whole = len(data) - len(data) % _BLOCK
+        for start in range(0, n_whole, _BLOCK):
+            self._parse(data[start : start + _BLOCK])
+        self._rest = data[n_whole:]
+        return self._take()
 
     def close(self) -> list[Record]:
-        """The newest revision, after `</page>`.
-
-        Raises:
-            PageError: the page does not end here.
-        """
-        self.drop()
-        if self._depth:
-            raise PageError("elements without end")
+        """Parse the rest, to `</page>`. Nothing more is ready where the page `is_broken`; then `drop` it."""
+        self._parse(self._rest)
+        self.is_broken = self.is_broken or self._depth > 0
+        if self.is_broken:
+            return self._take()
+        self._free()
         record = self._newest
         if record is None:
             return []
         if self._is_redirect and record.reason != "other_namespace":
-            target = self._redirect or record.redirect or _target(_ANY_REDIRECT, record.content or b"")
+            target = self._redirect or record.redirect or _target(_ANY_REDIRECT, bytes(record.content or b""))
             record.reason, record.redirect, record.content = "redirect", target, None
-        return [record]
+        return [*self._take(), record]
 
-    def drop(self) -> None:
-        """Free the parser, which holds this object and is held by it."""
+    def drop(self) -> list[Record]:
+        """Give up a page that is broken, or has no end. What its newest revision is, nobody knows."""
+        self._parse(self._rest)
+        self._free()
+        last = [] if self._wanted.newest or self._newest is None else [self._newest]
+        return self._take() + last
+
+    def _free(self) -> None:
+        """Let go of the parser, which holds this object and is held by it."""
+        self._rest = b""
         self._parser.StartElementHandler = self._parser.EndElementHandler = self._parser.CharacterDataHandler = None
+
+    def _take(self) -> list[Record]:
+        ready, self._ready = self._ready, []
+        return ready
+
+    def _parse(self, data: bytes) -> None:
+        if self.is_broken:
+            return
+        self._n_parsed += len(data)
+        try:
+            self._parser.Parse(data, False)
+        except (expat.ExpatError, _PageError):
+            self.is_broken = True
+        else:
+            is_long = self._n_parsed - self._parser.CurrentByteIndex > _MAX_TOKEN
+            self.is_broken = is_long or len(self._parser.intern) > _MAX_NAMES
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._depth += 1
         if self._depth > _MAX_DEPTH:
-            raise PageError("elements too deep")
+            raise _PageError("elements too deep")
         if self._depth == 2:
             if name == "revision":
                 self._revision = {}
@@ -178,7 +197,7 @@ class PageParser:
         self._parts.append(data)
         self._n_parts += len(data)
         if self._n_parts > _MAX_FIELD:
-            raise PageError(f"<{self._field}> too long")
+            raise _PageError(f"<{self._field}> too long")
 
     def _add_text(self, data: str) -> None:
         content = data.encode()
@@ -203,7 +222,7 @@ class PageParser:
     def _namespace(self) -> int:
         """The number of the page's namespace; before schema 0.6 only the title tells."""
         number = self._page.get("ns", "").strip()
-        if number.lstrip("-").isdecimal():
+        if re.fullmatch(r"-?\d+", number):
             return int(number)
         name, colon, _ = self._page.get("title", "").partition(":")
         return self._site.namespaces.get(name, 0) if colon else 0
@@ -224,7 +243,9 @@ class PageParser:
             self._ready.append(older)
 
     def _record(self, fields: dict[str, str]) -> Record:
-        title = self._page.get("title", "")
+        title = self._page.get("title")
+        if not title:
+            raise _PageError("a revision before the title")
         page_id, revision_id = self._page.get("id", ""), fields.get("id", "")
         index = self._n_revisions
         self._n_revisions += 1

@@ -7,7 +7,14 @@ from typing import Any, Final
 
 import pyarrow.parquet as pq
 
-from corpusmill.pipeline.sources.columns import TABLE_ERRORS, batch_rows, find_columns, raise_failure, row_record
+from corpusmill.pipeline.sources.columns import (
+    TABLE_ERRORS,
+    batch_rows,
+    check_names,
+    find_columns,
+    raise_failure,
+    row_record,
+)
 from corpusmill.pipeline.sources.parquet_footer import FooterError, RowGroup, read_footer
 from corpusmill.pipeline.sources.record import DamageReason, Record, Slice, damaged, open_input
 
@@ -63,12 +70,12 @@ def records(piece: Slice, counts: Counter[str]) -> Iterator[Record]:
         try:
             groups = read_footer(file)
             table = pq.ParquetFile(file, buffer_size=_BUFFER, page_checksum_verification=True)
-            schema = table.schema_arrow
+            check_names(table.schema_arrow)
         except (FooterError, *TABLE_ERRORS) as error:
             raise_failure(error)
             yield damaged(piece.file_path, piece.start, piece.end - piece.start, reason="damaged_header")
             return
-        columns = find_columns(schema, piece)
+        columns = find_columns(table.schema_arrow, piece)
         for group in groups:
             if piece.start <= group.start < piece.end:
                 yield from _read_group(piece, table, group, columns)

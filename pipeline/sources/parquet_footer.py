@@ -6,7 +6,6 @@ pyarrow tells it too, but ends the whole process when it is asked about a column
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import IO, Any, Final
 
 __all__ = ["Chunk", "FooterError", "RowGroup", "read_footer"]
@@ -94,8 +93,8 @@ def read_footer(file: IO[bytes]) -> list[RowGroup]:
     first_rows = [first_row for _, _, first_row, _ in found] + [first_row]
     found.sort(key=lambda group: group[:2])
     groups = []
-    following = [start for start, *_ in found[1:]]
-    for (start, index, first, chunks), limit in zip_longest(found, following, fillvalue=n_bytes):
+    limits = [*(start for start, *_ in found[1:]), n_bytes]
+    for (start, index, first, chunks), limit in zip(found, limits, strict=False):
         end = max(chunk.start + chunk.n_packed for chunk in chunks)
         groups.append(
             RowGroup(

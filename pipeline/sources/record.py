@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import xxhash
 
@@ -119,7 +120,7 @@ class Record:
     url: str | None = None
     title: str | None = None
     date: int | None = None
-    content: bytes | None = None
+    content: bytes | memoryview | None = None
     media_type: str | None = None
     charset: str | None = None
     language: str | None = None
@@ -209,12 +210,25 @@ class RecordBuilder:
     def finish(self) -> pa.RecordBatch:
         """The records added since the last call, with the schema of `tables.RAW`."""
         records, self._records, self._n_bytes = self._records, [], 0
+        made = {
+            "id": record_ids(self._source, [record.key for record in records]),
+            "file_path": pa.array([record.file_path or self._file_path for record in records], pa.string()),
+            "content": _binary([record.content for record in records]),
+        }
         columns = [
-            record_ids(self._source, [record.key for record in records])
-            if column.name == "id"
-            else pa.array([record.file_path or self._file_path for record in records], column.type)
-            if column.name == "file_path"
+            made[column.name]
+            if column.name in made
             else pa.array([getattr(record, column.name) for record in records], column.type)
             for column in _SCHEMA
         ]
         return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)
+
+
+def _binary(values: Sequence[bytes | memoryview | None]) -> pa.Array:
+    """The values as large_binary; Arrow's own conversion copies them twice."""
+    ends = np.cumsum([0, *(0 if value is None else len(value) for value in values)], dtype=np.int64)
+    there = pa.array([True if value is not None else None for value in values], pa.bool_())
+    data = pa.py_buffer(b"".join(value for value in values if value is not None))
+    return pa.Array.from_buffers(
+        pa.large_binary(), len(values), [there.buffers()[0], pa.py_buffer(ends), data], there.null_count
+    )

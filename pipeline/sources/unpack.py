@@ -174,13 +174,15 @@ class Unpacked(io.RawIOBase):
 
     def _seek(self, pattern: re.Pattern[bytes]) -> bool:
         """Go to the next place that looks like `pattern`; False where there is none."""
-        while block := self._file.read(_BLOCK):
+        size = _PIECE
+        while block := self._file.read(size):
             found = pattern.search(block)
             if found:
                 self._file.seek(found.start() - len(block), io.SEEK_CUR)
                 return True
-            if len(block) == _BLOCK:
+            if len(block) == size:
                 self._file.seek(1 - _HEADER, io.SEEK_CUR)
+            size = _BLOCK
         return False
 
     def _break(self, reason: DamageReason) -> None:

@@ -91,6 +91,7 @@ def _detect(piece: Slice, region: Region) -> tuple[Format, bool]:
     packed = head.startswith(MAGIC)
     if packed:
         head = GzipText(region, region.start, BLOCK, piece).look(0, BLOCK)
+    is_certain = packed and bool(head)
     head = head.lstrip()
     for form in _FORMATS:
         with suppress(EOFError):
@@ -99,13 +100,13 @@ def _detect(piece: Slice, region: Region) -> tuple[Format, bool]:
     found = [
         (place, form, is_packed)
         for form in _FORMATS
-        for is_packed in (True, False)
+        for is_packed in ((True,) if is_certain else (True, False))
         if (place := RecordReader(piece, region, Counter(), form, packed=is_packed).find()) is not None
     ]
     if found:
         return min(found, key=lambda place: place[0])[1:]
-    form = next((form for form in _FORMATS if form.START.match(head)), None)
-    return form or warc_header, packed or (form is None and piece.file_path.endswith(".gz"))
+    begun = next((form for form in _FORMATS if form.START.match(head)), None)
+    return begun or warc_header, packed or (begun is None and piece.file_path.endswith(".gz"))
 
 
 def _read_healthy(

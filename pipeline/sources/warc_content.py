@@ -78,8 +78,11 @@ def read_head(head: bytes) -> HttpHead:
     return HttpHead(reason, {name.lower(): value for name, value in reversed(_FIELD.findall(b"\n" + head))})
 
 
-def split_block(header: Header, block: bytes) -> tuple[HttpHead | None, bytes]:
-    """HTTP head and body of a block; no head where it is no HTTP response. One that lacks its status line counts as 200."""
+def split_block(header: Header, block: bytes) -> tuple[HttpHead | None, bytes | memoryview]:
+    """HTTP head and body of a block; no head where it is no HTTP response. One that lacks its status line counts as 200.
+
+    The body is a view: copying it would take as long as all else that is done with a page of some 100 kB.
+    """
     if not block.startswith(b"HTTP/"):
         if not is_http(header):
             return None, block
@@ -89,11 +92,11 @@ def split_block(header: Header, block: bytes) -> tuple[HttpHead | None, bytes]:
     blank = _BLANK_LINE.search(block)
     if blank is None:
         return read_head(block), b""
-    return read_head(block[: blank.start() + 1]), block[blank.end() :]
+    return read_head(block[: blank.start() + 1]), memoryview(block)[blank.end() :]
 
 
 def make_record(
-    piece: Slice, counts: Counter[str], header: Header, place: Place, head: HttpHead | None, body: bytes
+    piece: Slice, counts: Counter[str], header: Header, place: Place, head: HttpHead | None, body: bytes | memoryview
 ) -> Record:
     """The row of a record.
 
@@ -141,14 +144,14 @@ def _read_type(value: bytes) -> tuple[str | None, str | None]:
     return media_type[1] if media_type else None, charset[1] if charset else None
 
 
-def _set_content(record: Record, piece: Slice, head: HttpHead | None, body: bytes) -> str | None:
+def _set_content(record: Record, piece: Slice, head: HttpHead | None, body: bytes | memoryview) -> str | None:
     """Set the content, and the media type if none is declared; returns the reason if there is no document."""
     codings = head.fields.get(b"content-encoding", b"") if head else b""
     transfer_codings = head.fields.get(b"transfer-encoding", b"") if head else b""
     if codings or transfer_codings:
         try:
             body = decode_body(
-                body,
+                bytes(body),
                 piece,
                 transfer_encoding=transfer_codings.decode("latin-1"),
                 content_encoding=codings.decode("latin-1"),

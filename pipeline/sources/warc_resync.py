@@ -355,8 +355,8 @@ class RecordReader:
             return place
         other = self._search(text, broken, keep=True)
         if other is None:
-            blank_end = text.blank(broken)
-            return blank_end if not text.look(blank_end, 1) and blank_end > broken else place
+            is_payload = text.stop is not None and text.look(text.end - 4, 4).endswith(self._form.ENDS)
+            return text.end if is_payload else place
         return other if self._break(text, other) is None else place
 
     def _declared_end(self, text: Text) -> int | None:
@@ -366,8 +366,8 @@ class RecordReader:
         length = _CONTENT_LENGTH.search(head, 0, blank.end()) if blank else None
         if blank is None or length is None:
             return None
-        other = self._form.START.search(head, 1, blank.end())
-        if other is not None and self._header(text, text.position + other.start(), strict=True) is not None:
+        starts = (text.position + start.start() for start in self._form.START.finditer(head, 1, blank.end()))
+        if any(self._header(text, start, strict=True) for start in starts):
             return None  # the length is another record's
         last = text.position + blank.end() + int(length[1])
         after = self._after(text, last, strict=True) if text.reach(last) else None
@@ -422,30 +422,29 @@ class RecordReader:
     def _break(self, text: Text, place: int) -> int | None:
         """Where the chain of records from `place` on is followed by something else, if it is a short one."""
         for _ in range(_CHAIN):
-            behind = self._behind(text, place)
-            if behind is None or not text.look(behind, 1):
+            last, behind = self._behind(text, place)
+            if last is None or (behind is not None and not text.look(behind, 1)):
                 return None
-            if not self._starts(text, behind):
-                return behind
+            if behind is None or not self._starts(text, behind):
+                return last if behind is None else behind
             place = behind
         return None
 
     def _leads(self, text: Text, place: int | None, end: int) -> bool:
         """Whether the chain of records from `place` on comes to `end`."""
         while place is not None and place < end:
-            place = self._behind(text, place)
+            place = self._behind(text, place)[1]
         return place == end
 
-    def _behind(self, text: Text, place: int) -> int | None:
-        """The position right behind a record and what its format writes behind it; None if it is not all there."""
+    def _behind(self, text: Text, place: int) -> tuple[int | None, int | None]:
+        """Where the block of a record ends, and where what its format writes behind it ends; None where it is not there."""
         found = self._header(text, place, strict=False)
-        if found is None:
-            return None
-        last = place + found[1] + found[0].length
-        if not text.reach(last):
-            return None
+        last = place if found is None else place + found[1] + found[0].length
+        if found is None or not text.reach(last):
+            return None, None
         behind = text.look(last, 4)
-        return last + next((len(end) for end in self._form.ENDS if behind.startswith(end)), 0)
+        end = next((last + len(end) for end in self._form.ENDS if behind.startswith(end)), None)
+        return last, last if end is None and text.boundary(last) == last else end
 
     def _open_next(self, offset: int) -> GzipText | None:
         """The text of the first member from an offset on in which a record begins, with that at its front."""

@@ -131,7 +131,7 @@ def _content(file: IO[bytes], packing: _Packing, piece: Slice, start: int = 0) -
     if unpacked is None:
         stream.seek(start)
     while True:
-        while block := stream.read1(_BLOCK):
+        while block := stream.read(_BLOCK):
             yield block
         if unpacked is None or unpacked.damage is None:
             return

@@ -40,8 +40,8 @@ _Edge = tuple[int, Literal["block", "stream", "empty", "end"]]
 
 
 def is_bzip2(head: bytes) -> bool:
-    """Whether a file that begins so is bzip2, by its first block: its header may be damaged. No XML can hold that."""
-    return _BLOCK_BYTES in head
+    """Whether a file that begins so is bzip2: by its header, or by a block; no XML holds what that begins with."""
+    return head.startswith(b"BZh") or _BLOCK_BYTES in head
 
 
 def stream_starts(file: IO[bytes], start: int, end: int) -> Iterator[int]:
@@ -105,8 +105,10 @@ def _read_block(file: IO[bytes], bit: int, edge: _Edge, piece: Slice) -> tuple[b
     """The content of the block before an edge, see `_decode`; the bit after it; whether its stream breaks off there."""
     after, kind = edge
     if kind == "block":
-        return _decode(file, bit, after, piece), after, False
-    footers = []
+        content = _decode(file, bit, after, piece)
+        if content is not None:
+            return content, after, False
+    footers = []  # there is one, too, before a block whose stream has lost its header
     for footer in _find_footers(file, bit // 8, after // 8):
         footers.append(footer)
         content = _decode(file, bit, footer, piece)
@@ -173,7 +175,8 @@ def _find_streams(window: bytes) -> Iterator[tuple[int, Literal["stream", "empty
 
 
 def _ends_stream(window: bytes, end: int) -> bool:
-    return end > 0 and any(_find(window[max(0, end - _MAX_FOOTER) : end], _FOOTER))
+    tail = window[max(0, end - _MAX_FOOTER) : max(0, end)]
+    return any(bit + _FOOTER_BITS <= len(tail) * 8 for bit in _find(tail, _FOOTER))
 
 
 def _find_footers(file: IO[bytes], start: int, end: int) -> Iterator[int]:

@@ -11,7 +11,6 @@ import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import IO, Final
 
 from corpusmill.pipeline.sources.record import DamageReason, Slice
@@ -89,7 +88,9 @@ def read_directory(file: IO[bytes]) -> list[Entry] | None:
     for info in infos:
         found.setdefault(min(max(0, info.header_offset), last), info)
     entries = []
-    for (start, info), limit in zip_longest(sorted(found.items()), sorted(found)[1:], fillvalue=last + 1):
+    starts = sorted(found)
+    for start, limit in zip(starts, [*starts[1:], last + 1], strict=False):
+        info = found[start]
         raw = info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
         entries.append(
             Entry(

@@ -7,24 +7,24 @@ List items keep their bullets, preformatted text its lines, table cells are sepa
 leave nothing falls back to all of its visible text: that is seldom (0.1 % of manual pages, 2 % of web pages), and the
 text would be lost otherwise.
 
-Budgets are of size and depth, never of time, so that a page has the same result on every machine.
+Budgets (here and in `html_budget`) are of size and depth, never of time, so that a page has the same result on every
+machine.
 """
 
 import re
-from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
+from corpusmill.pipeline.stages.html_budget import over_budget
+
 __all__ = ["ExtractSettings", "extract"]
 
-STAGE_VERSION = 1
-
-MAX_NODES = 1 << 21
-"""Most nodes that formatting elements left open may add, by the estimate of `_reopened_nodes`: about 200 MB."""
+STAGE_VERSION = 2
 
 _MARK = "\u200b"  # ZERO WIDTH SPACE
 
@@ -39,13 +39,8 @@ _LONE_CHARACTER = re.compile(
 # resiliparse takes a list within three levels of the body for navigation, and looks at the share of links only below
 # that. Simple pages have no levels: three around the content bring back one list item of eight on 1,340 manual pages,
 # and their tables of contents, taken for structure before, go.
-_BODY = re.compile(r"<[bB][oO][dD][yY]\b[^>]*>")
+_BODY = re.compile(r"<[bB][oO][dD][yY]\b")
 _LEVELS = "<div><div><div>"
-
-# Not `a`, which closes the one before.
-_FORMATTING = "font|b|big|code|em|i|nobr|s|small|strike|strong|tt|u"
-_OPENED = re.compile(rf"<({_FORMATTING})\s", re.IGNORECASE)
-_CLOSED = re.compile(rf"</({_FORMATTING})\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,17 +74,24 @@ def extract(html: pa.Array, settings: ExtractSettings) -> tuple[pa.Array, pa.Arr
         reason: string, shape (n,): ``too_large`` or ``too_deep``; null otherwise.
     """
     deeper = ">".join(["*"] * (settings.max_depth + 1))
-    rows = [(None, None, None) if page is None else _extract(page, deeper, settings) for page in html.to_pylist()]
+    n_chars = pc.utf8_length(html).to_pylist()
+    rows = [
+        (None, None, None)
+        if n is None
+        else (None, None, "too_large")
+        if n > settings.max_chars
+        else _extract(page.as_py(), deeper, settings)
+        for page, n in zip(html, n_chars, strict=True)
+    ]
     text, title, reason = (pa.array([row[i] for row in rows], pa.string()) for i in range(3))
     return text, title, reason
 
 
 def _extract(page: str, deeper: str, settings: ExtractSettings) -> tuple[str | None, str | None, str | None]:
-    if len(page) > settings.max_chars:
-        return None, None, "too_large"
-    if _reopened_nodes(page) > MAX_NODES:
-        return None, None, "too_large"
-    tree = HTMLTree.parse(_BODY.sub(rf"\g<0>{_LEVELS}", _LONE_CHARACTER.sub(rf">\1{_MARK}\2", page), count=1))
+    excess = over_budget(page)
+    if excess is not None:
+        return None, None, excess
+    tree = HTMLTree.parse(_with_levels(_LONE_CHARACTER.sub(rf">\1{_MARK}\2", page)))
     title = " ".join((tree.title or "").replace(_MARK, "").split()) or None
     if tree.document is not None and tree.document.query_selector(deeper) is not None:
         return None, title, "too_deep"
@@ -97,23 +99,15 @@ def _extract(page: str, deeper: str, settings: ExtractSettings) -> tuple[str | N
     return (text, title, None) if len(text) <= settings.max_chars else (None, title, "too_large")
 
 
+def _with_levels(page: str) -> str:
+    """The page with `_LEVELS` after the start tag of its body, if it has one."""
+    body = _BODY.search(page)
+    end = 0 if body is None else page.find(">", body.end()) + 1
+    return f"{page[:end]}{_LEVELS}{page[end:]}" if end else page
+
+
 def _plain_text(tree: HTMLTree, *, main_content: bool) -> str:
     text: str = extract_plain_text(
         tree, preserve_formatting=True, main_content=main_content, alt_texts=False, comments=False, post_meta=False
     )
     return text.replace(_MARK, "").strip()
-
-
-def _reopened_nodes(page: str) -> int:
-    """About how many nodes HTML's "reconstruct the active formatting elements" adds to the tree, if it is many.
-
-    Each formatting element with attributes that is never closed is opened again in every later block, so 2,000
-    unclosed `font` elements in a page of 40 kB make a tree of 2 million nodes.
-    """
-    n_tags = page.count("<")
-    n_unclosed = n_tags - 2 * page.count("</")
-    if n_unclosed * n_tags <= MAX_NODES:
-        return 0
-    opened = Counter(name.lower() for name in _OPENED.findall(page))
-    closed = Counter(name.lower() for name in _CLOSED.findall(page))
-    return (opened - closed).total() * n_tags

@@ -172,23 +172,29 @@ class Case:
             assert i in spared or found[page], f"record {i} is lost"
         copies = [self.changed.count(record.rstrip(b"\r\n")) for record in self.records]
         allowed = {page: max(1, n) for page, n in zip(self.pages, copies, strict=True)}
-        headless, end = False, 0
+        rest, doubtful = self._headless_rest(spans), False
         for row in rows:
             span, page = (row.offset, row.offset + row.length), (row.url, row.content)
-            if self.change.kind == "cut" and end <= self.change.a <= row.offset:
-                headless = True
-            end = span[1]
             if row.reason is not None:
-                headless = not _TRACES.search(self.changed[slice(*span)])
+                doubtful = not _TRACES.search(self.changed[slice(*span)])
                 continue
-            is_doubtful = self.change.runs_through(*span) or (headless and page not in allowed)
-            if is_doubtful and not self.packed:
+            if not self.packed and page not in allowed and (doubtful or span[0] in rest):
+                continue
+            if not self.packed and self.change.runs_through(*span):
                 continue
             assert page in allowed, f"spurious record at {row.offset}"
-            headless = False
+            doubtful = False
             allowed[page] -= 1
             assert allowed[page] >= 0, f"the same record twice, at {row.offset}"
         self._check_places(rows)
+
+    def _headless_rest(self, spans: Sequence[tuple[int, int]]) -> range:
+        """Where what is left of a record lies that lost all of its head to a cut."""
+        a, b = self.change.a, self.change.b
+        for start, end in spans if self.change.kind == "cut" and not self.packed else ():
+            if start < b < end and a < start + len("WARC/") and b > self.healthy.index(b"HTTP/", start):
+                return range(a, a + end - b)
+        return range(0)
 
     def _check_places(self, rows: Sequence[Any]) -> None:
         at = 0

@@ -63,14 +63,27 @@ def test_a_head_that_tells_nothing(head: str) -> None:
 # Pieces and ranges
 
 
+LONG = HEAD + page(1, "史", *["好" * 12_000] * 9) + PAGES_OF[0] + FOOT  # a history of several blocks
+
+
 @settings(deadline=None, max_examples=60)
-@given(cuts=st.lists(st.integers(0, len(XML.encode())), max_size=30).map(sorted))
-def test_pieces_of_any_size_give_the_same_records(cuts: list[int]) -> None:
-    for encoding in ("UTF-8", "UTF-16LE"):
-        data = XML.encode(encoding)
-        head = Head(encoding=encoding, site=read_head([XML.encode()]).site)
-        assert records(pieces(data, cuts), head) == records([data], head)
-    assert [record.title for record in records(pieces(XML.encode(), cuts))] == [title for title, *_ in PAGES]
+@given(
+    xml=st.sampled_from([XML, LONG]),
+    encoding=st.sampled_from(["UTF-8", "UTF-16LE"]),
+    shares=st.lists(st.floats(0, 1), max_size=30).map(sorted),
+    flips=st.lists(st.tuples(st.floats(0, 0.9999), st.integers(1, 255)), max_size=2),
+)
+def test_pieces_of_any_size_give_the_same_records(
+    xml: str, encoding: str, shares: list[float], flips: list[tuple[float, int]]
+) -> None:
+    data = bytearray(xml.encode(encoding))
+    for share, change in flips:
+        data[int(share * len(data))] ^= change
+    head = Head(encoding=encoding, site=read_head([XML.encode()]).site)
+    expected = records([bytes(data)], head)
+    assert records(pieces(bytes(data), [int(share * len(data)) for share in shares]), head) == expected
+    if not flips:
+        assert len(expected) == xml.count("<revision>")
 
 
 def test_bytes_one_by_one() -> None:
@@ -155,6 +168,21 @@ def test_a_broken_page_costs_itself(tmp_path: Path, change: tuple[str, str, int]
     assert lost in stretch
     assert "页2" not in stretch
     assert "页4" not in stretch
+
+
+@pytest.mark.parametrize("bad", ["</reVision>", "<page>", "&x;"])
+def test_revisions_before_the_damage_of_a_page_are_read_if_all_are_wanted(tmp_path: Path, bad: str) -> None:
+    parts = page(1, "史", "一", "二", "三").split("</revision>")
+    xml = (
+        HEAD + "</revision>".join(parts[:2]) + "</revision>" + bad + "</revision>".join(parts[2:]) + PAGES_OF[1] + FOOT
+    )
+    path = write_xml(tmp_path, xml)
+    rows = read_rows(path, "wikipedia", options={"revisions": "all"})
+    assert [row["content"].decode()[:2] for row in rows if row["title"]] == ["一", "二", "第2"]
+    assert {row["reason"] for row in rows[2:-1]} == {"damaged_row"}
+    newest = read_rows(path, "wikipedia")
+    assert [row["content"] and row["content"].decode()[:2] for row in newest if row["title"]] == [None, "第2"]
+    assert newest[0]["reason"] == "old_revision", "which one is the newest, nobody knows"
 
 
 def test_bytes_that_are_not_utf8_cost_their_page(tmp_path: Path) -> None:

@@ -98,6 +98,17 @@ def test_other_namespaces_may_be_wanted(read: Any, version: int) -> None:
     assert reasons(read(export(version), namespaces=[0, 1])) == [None, None, None, "redirect"]
 
 
+@pytest.mark.parametrize("number", ["", "--5", "1.5", "x", "9" * 4000])
+def test_a_number_of_a_namespace_that_is_none(read: Any, number: str) -> None:
+    expected = "other_namespace" if number.startswith("9") else None
+    assert reasons(read(page(1, "页", "一").replace("<ns>0<", f"<ns>{number}<"))) == [expected]
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+def test_any_date_can_be_read(read: Any, date: str) -> None:
+    assert reasons(read(page(1, "页", "一").replace("2026-10-01T00:00:00Z", date))) == [None]
+
+
 def test_a_page_without_ids_is_told_by_its_place(read: Any) -> None:
     bare = "<page><title>甲</title><revision><text>一</text></revision></page>"
     rows = read(bare + bare)

@@ -123,11 +123,19 @@ def test_a_document_that_breaks_off(tmp_path: Path, packing: str, share: float) 
     assert set(reasons(rows[:-1])) <= {None}
 
 
-@pytest.mark.parametrize("data", [b"", b"<html>404</html>", b"7z\xbc\xaf\x27\x1c" + bytes(100), bz2.compress(b"")])
-def test_what_is_no_dump_is_one_damaged_record(tmp_path: Path, data: bytes) -> None:
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "damaged_end"),
+        (bz2.compress(b""), "damaged_end"),
+        (b"<html>404</html>", "damaged_header"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(100), "damaged_header"),
+    ],
+)
+def test_what_is_no_dump_is_one_damaged_record(tmp_path: Path, data: bytes, reason: str) -> None:
     path = write_xml(tmp_path, data)
     [row] = read(path)
-    assert (row["reason"], row["offset"]) == ("damaged_header" if data else "damaged_end", 0)
+    assert (row["reason"], row["offset"]) == (reason, 0)
     assert read_units(path, 1_000_000) == [row]
 
 
