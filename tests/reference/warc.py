@@ -109,20 +109,20 @@ class Change:
             case "swap":
                 return start < self.c and self.a < end
 
-    def runs_through(self, start: int, end: int) -> bool:
-        """Whether what is now at `start` to `end` may not be what it was: a swap has its bytes in three places."""
-        a, b, c = self.a, self.b, self.c
+    def is_at(self, start: int, end: int) -> bool:
+        """Whether what is now at `start` to `end` is not what it was, or is followed by something else than it was."""
         match self.kind:
             case "flip":
-                return start <= a < end
+                return start <= self.a < end
             case "cut":
-                return start < a < end
+                return start < self.a <= end
             case "insert":
-                return start < a + len(self.data) and a < end
+                return start < self.a + len(self.data) and self.a <= end
             case "duplicate":
-                return start < b < end
+                return start < self.b <= end
             case "swap":
-                return start < c and a < end
+                return start < self.c and self.a < end
+        raise ValueError(self.kind)
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Case:
             assert i in spared or found[page], f"record {i} is lost"
         copies = [self.changed.count(record.rstrip(b"\r\n")) for record in self.records]
         allowed = {page: max(1, n) for page, n in zip(self.pages, copies, strict=True)}
-        rest, doubtful = self._headless_rest(spans), False
+        rest, doubtful = self._doubtful(spans), False
         for row in rows:
             span, page = (row.offset, row.offset + row.length), (row.url, row.content)
             if row.reason is not None:
@@ -180,7 +180,7 @@ class Case:
                 continue
             if not self.packed and page not in allowed and (doubtful or span[0] in rest):
                 continue
-            if not self.packed and self.change.runs_through(*span):
+            if not self.packed and self.change.is_at(*span):
                 continue
             assert page in allowed, f"spurious record at {row.offset}"
             doubtful = False
@@ -188,9 +188,11 @@ class Case:
             assert allowed[page] >= 0, f"the same record twice, at {row.offset}"
         self._check_places(rows)
 
-    def _headless_rest(self, spans: Sequence[tuple[int, int]]) -> range:
-        """Where what is left of a record lies that lost all of its head to a cut."""
+    def _doubtful(self, spans: Sequence[tuple[int, int]]) -> range:
+        """Where records may be found that a record held which lost all of its head to a cut, or that a swap touched."""
         a, b = self.change.a, self.change.b
+        if self.change.kind == "swap":  # that is three changes, in all records from the first to the last of them
+            return range(a, max(end for start, end in spans if start < self.change.c))
         for start, end in spans if self.change.kind == "cut" and not self.packed else ():
             if start < b < end and a < start + len("WARC/") and b > self.healthy.index(b"HTTP/", start):
                 return range(a, a + end - b)
@@ -208,7 +210,7 @@ class Case:
 
     def _check_gap(self, start: int, end: int) -> None:
         is_empty = not self.changed[start:end].strip(b" \t\r\n")
-        is_of_another_type = not self.packed and self.change.runs_through(start, end)
+        is_of_another_type = not self.packed and self.change.is_at(start, end)
         assert is_empty or is_of_another_type, f"nothing is said of {start} to {end}"
 
     def to_json(self) -> str:

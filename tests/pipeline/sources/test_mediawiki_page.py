@@ -104,7 +104,7 @@ def test_a_number_of_a_namespace_that_is_none(read: Any, number: str) -> None:
     assert reasons(read(page(1, "页", "一").replace("<ns>0<", f"<ns>{number}<"))) == [expected]
 
 
-@pytest.mark.parametrize("date", ["", "yesterday", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+@pytest.mark.parametrize("date", ["", "yesterday", "0001-01-01", "9999-12-31T23:59:59Z", "2026-13-01"])
 def test_any_date_can_be_read(read: Any, date: str) -> None:
     assert reasons(read(page(1, "页", "一").replace("2026-10-01T00:00:00Z", date))) == [None]
 

@@ -118,8 +118,8 @@ def test_a_batch_ends_at_256_rows_or_8_megabytes(monkeypatch: pytest.MonkeyPatch
 
 
 def test_kinds_and_what_is_not_one() -> None:
-    assert list(KINDS) == ["jsonl", "warc", "wikipedia"]
-    with pytest.raises(SourceError, match="'wrac' is not known; use one of jsonl, warc, wikipedia"):
+    assert sorted(KINDS) == ["dataset", "html", "jsonl", "parquet", "text", "warc", "wet", "wikipedia"]
+    with pytest.raises(SourceError, match="'wrac' is not known; use one of warc, wet, wikipedia"):
         ranges("wrac", "x", index=None, n_bytes=1, target_bytes=1)
 
 

@@ -112,30 +112,85 @@ def test_the_budget_of_depth() -> None:
     assert one(page, ExtractSettings(max_depth=10)) == (None, "t", "too_deep")
 
 
-@pytest.mark.parametrize(
-    ("page", "reason"),
-    [
-        ("'<div>' * 100_000", "too_deep"),
-        ("'<div>text ' * 100_000 + '</div>' * 100_000", "too_deep"),
-        ("'<table><tr><td>' * 100_000", "too_deep"),
-        ("''.join(f'<font size={i}>x<p>' for i in range(20_000))", "too_large"),
-        ("'<b>x<p>' * 20_000", None),
-        ("'<a href=x>y<p>' * 20_000", None),
-    ],
+BILLION_LAUGHS = """<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY l0 "lol">{}]>
+<html xmlns="http://www.w3.org/1999/xhtml"><body><p>老桥 &l9;</p></body></html>""".format(
+    "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 10))
 )
-def test_monsters_neither_crash_nor_stall(page: str, reason: str | None) -> None:
-    """In a process of its own, with limits far above what it needs (below 1 s and 300 MB)."""
+
+MONSTERS = {
+    "b'<p>word ' * 12_500_000": "too_large",  # 100 MB in one line
+    "b'<' * (64 << 20)": "too_large",
+    "b'x' * (64 << 20)": "too_large",
+    "b'\\xff' * (64 << 20)": "too_large",
+    "b'\\0' * (64 << 20)": "too_large",
+    "b'<div>' * 1_000_000": "too_large",
+    "b'<div>' * 100_000": "too_deep",
+    "b'<div>' * 20_000": "too_deep",
+    "b'<div>text ' * 100_000 + b'</div>' * 100_000": "too_deep",
+    "b'<table><tr><td>' * 80_000": "too_deep",
+    "b'<span>' * 16_000 + b'</x>' * 16_000": "too_deep",
+    "b'<a><div>' * 20_000": "too_deep",
+    "b''.join(b'<font size=%d>x<p>' % i for i in range(20_000))": "too_large",
+    "b'<b>x<p>' * 20_000": None,
+    "b'<a href=x>y<p>' * 20_000": None,
+    "b'<div ' + b''.join(b'a%d=1 ' % i for i in range(1_000_000)) + b'>x'": "too_large",
+    "b'<div ' + b''.join(b'%x ' % i for i in range(1_000_000)) + b'>x'": "too_large",
+    "b''.join(b'<body a%d=1>' % i for i in range(100_000))": "too_large",
+    "b'<select>' + b'<option>x' * 100_000": "too_large",
+    "b'<select>' + b'<option>x' * 10_000": None,
+    "b''.join(b'<x%d>' % i for i in range(100_000))": "too_large",
+    "b'<meta ' * 1_000_000": "too_large",
+    "b'<meta ' * 200_000": None,
+    "b'<body' * 200_000": None,
+    "b'<p>x<!--' + b'y' * 8_000_000": None,
+    "b'<p>x<!--' * 200_000": None,
+    "b'<p>x' + b'<![CDATA[' * 200_000": None,
+    "b'<p>x<script>' * 100_000": None,
+    "b'<p>x</p>' + b'</br>' * 200_000": None,
+    "b'<p>' + b'&lt' * 2_000_000": None,
+    "b'<p>&#' + b'9' * 8_000_000": None,
+    "b'<p>&' + b'a' * 8_000_000": None,
+    "b'<title>' + b'x ' * 4_000_000 + b'</title><p>y'": None,
+    "b'<p class=\\'' + b'x ' * 4_000_000 + b'\\'>y'": None,
+    "b'<p>\\0x' * 200_000": None,
+    "b'<div>' * 240 + b'<p>x' * 50_000": None,
+    "b'>' + b' ' * 8_000_000": None,
+}
+
+
+@pytest.fixture(scope="module")
+def monsters() -> dict[str, str]:
+    """What became of each, in a process of its own that may take 60 s of CPU (15 s where this was written)."""
     code = f"""
-import pathlib, re, resource, pyarrow as pa
+import pathlib, re, resource, time, pyarrow as pa
+from corpusmill.pipeline.stages.charset import decode
 from corpusmill.pipeline.stages.html import ExtractSettings, extract
-resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
-print(extract(pa.array([{page}]), ExtractSettings())[2][0].as_py())
-# getrusage counts what the process was before it became this program: a copy of the tests' own
-peak = re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())
-assert int(peak[1]) < 1_000_000
+resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+for source in {list(MONSTERS)!r}:
+    content = pa.array([eval(source)], pa.large_binary())
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM to what is used now
+    start = time.process_time()
+    text, _ = decode(content, pa.nulls(1, pa.string()))
+    _, _, reason = extract(text, ExtractSettings())
+    peak = re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())
+    print(source, reason[0].as_py(), time.process_time() - start, int(peak[1]) // 1024, sep="\\t", flush=True)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, f"{reason}\n"), done.stderr
+    return {line.split("\t")[0]: line for line in done.stdout.splitlines()} | {"stderr": done.stderr}
+
+
+@pytest.mark.parametrize("source", MONSTERS)
+def test_a_monster_ends_as_text_or_as_a_reason(source: str, monsters: dict[str, str]) -> None:
+    """In seconds, and in less than 1 GB."""
+    assert source in monsters, monsters["stderr"]
+    _, reason, seconds, peak = monsters[source].split("\t")
+    assert reason == str(MONSTERS[source])
+    assert float(seconds) < 10
+    assert int(peak) < 1000
+
+
+def test_entities_that_a_page_defines_are_not_expanded() -> None:
+    assert one(BILLION_LAUGHS)[0] == "老桥 &l9;"
 
 
 @settings(deadline=None, max_examples=50)
