@@ -70,7 +70,7 @@ def _local(kind: str, path: str) -> Iterator[Found]:
         start = _FIXED.match(path)
         fixed = _ESCAPED.sub(r"\1", start[0] if start else "")
         names = sorted(glob.glob(path, recursive=True))  # noqa: PTH207
-    root = path.rstrip("/") if Path(path).is_dir() else fixed.rpartition("/")[0]  # names start in a folder that is named
+    root = path.rstrip("/") if Path(path).is_dir() else fixed.rpartition("/")[0]  # names start in a named folder
     for name in names:
         members = [Path(name)]
         if Path(name).is_dir():

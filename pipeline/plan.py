@@ -27,6 +27,9 @@ Resolve = Callable[[CommonCrawlSource | WikipediaSource], list[RemoteFile]]
 """From a source that names a crawl or a wiki to its files (see `download.listing`)."""
 
 
+_LIMITS = Limits()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceFile:
     """One input file, or several small ones that are read as one.
@@ -51,11 +54,16 @@ class SourceFile:
     location: str
     columns: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    limits: Limits = Limits()
+    limits: Limits = _LIMITS
     n_bytes: int | None = None
     version: str | None = None
     members: tuple[tuple[str, int], ...] = ()
     remote: RemoteFile | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is one unit whatever its size: its documents are files, not parts of one."""
+        return bool(self.members) or self.options.get("each") == "file"
 
     @property
     def name(self) -> str:

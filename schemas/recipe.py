@@ -307,7 +307,7 @@ class Recipe(_Model):
         return self
 
     def without_paths(self) -> dict[str, Any]:
-        """The recipe as it stands in a manifest: nothing in it names a machine's folders, nor where it was downloaded."""
+        """The recipe as it stands in a manifest: nothing in it names folders of a machine, or servers."""
         data = self.model_dump(mode="json")
         for source in data["sources"]:
             for field in ("paths", "root", "records", "base_urls"):

@@ -168,7 +168,7 @@ class CommonCrawlSource(_Source):
         given = [name for name in ("files", "fraction", "records") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
-                "give exactly one of `files: 0-99`, `fraction: 0.01` (1.0 is the whole crawl) and `records: index.jsonl`"
+                "give exactly one of `files: 0-99`, `fraction: 0.01` (1 is the whole crawl) and `records: index.jsonl`"
             )
         if self.records is not None and self.what == "wet":
             raise ValueError("records are those of WARC files: the index knows no others; remove `what: wet`")

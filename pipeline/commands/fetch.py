@@ -68,9 +68,8 @@ def fetch(
     out.print(table)
     for name in report.changed:
         out.print(f"was not as it came, fetched again: {name}")
-    out.print(
-        f"\n{counts['units']:,} units, {job['done']:,} of {job['units']:,} inputs were fetched now ({report.seconds:.1f} s)"
-    )
+    now = f"{job['done']:,} of {job['units']:,} inputs were fetched now"
+    out.print(f"\n{counts['units']:,} units, {now} ({report.seconds:.1f} s)")
 
 
 def main(arguments: Sequence[str]) -> int:

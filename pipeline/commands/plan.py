@@ -45,7 +45,7 @@ def plan(
             rows.append(entry | {"unit": None, "start": None, "end": None, "bytes": file.n_bytes})
             continue
         ranges = [(0, file.n_bytes)]
-        if not file.members:
+        if not file.is_whole:
             index = sources.index_of(file.kind, file.location)
             ranges = sources.ranges(
                 file.kind, file.location, index=index, n_bytes=file.n_bytes, target_bytes=loaded.unit_bytes

@@ -1,13 +1,13 @@
 """Which files of a crawl of Common Crawl a recipe asks for (https://commoncrawl.org/get-started)."""
 
 import gzip
+import json
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, Final, cast
 
 import xxhash
-from pydantic_core import from_json
 
 from corpusmill.pipeline.download.client import redact
 from corpusmill.pipeline.download.remote import Get, RemoteFile, first_answer, is_plain_path
@@ -138,7 +138,7 @@ def _read_lines(location: str) -> Iterator[tuple[int, bytes]]:
 
 def _parse_line(location: str, number: int, line: bytes) -> tuple[str, int, int]:
     try:
-        row = from_json(line, cache_strings="keys")
+        row = json.loads(line)
     except ValueError:
         row = None
     if not isinstance(row, dict):

@@ -11,6 +11,7 @@ from corpusmill.schemas.source import CommonCrawlSource, WikipediaSource
 
 __all__ = ["Listings"]
 
+
 class Listings:
     """Finds the files of a source once; the next run in the same folder takes the same ones, `latest` included.
 

@@ -47,6 +47,7 @@ class Fetch:
                 "kind": file.kind,
                 "location": file.location,
                 "members": file.members,
+                "whole": file.is_whole,
                 "version": file.version,
                 "n_bytes": file.n_bytes,
                 "raw": file.raw_name if file.remote else None,
@@ -105,7 +106,7 @@ class Fetch:
                 sha256, n_bytes = sha256_of(location, spec["members"])
         with watch("index"):
             ranges = [(0, n_bytes)]
-            if not spec["members"]:
+            if not spec["whole"]:
                 index = sources.index_of(spec["kind"], location)
                 ranges = sources.ranges(
                     spec["kind"], location, index=index, n_bytes=n_bytes, target_bytes=spec["unit_bytes"]

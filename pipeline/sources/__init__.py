@@ -97,11 +97,7 @@ def ranges(kind: str, location: str, *, index: str | None, n_bytes: int, target_
 
 
 def index_of(kind: str, location: str) -> str | None:
-    """Where the index of a file lies (path or URL), None for kinds without one; it need not exist.
-
-    Raises:
-        SourceError: the file's name gives no name for its index.
-    """
+    """Where the index of a file lies by its name (path or URL); it need not exist. None where there can be none."""
     return wikipedia.find_index(location) if kind == "wikipedia" else None
 
 

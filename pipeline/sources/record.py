@@ -155,11 +155,11 @@ def parse_date(text: str | None) -> int | None:
     """ISO 8601 date or date-time to ms since 1970 UTC; UTC where no zone is given, None if it cannot be read."""
     try:
         date = datetime.fromisoformat((text or "").strip())
-    except ValueError:
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        return (date.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
+    except (ValueError, OverflowError):  # beyond the years 1 to 9999 in UTC
         return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return (date - _EPOCH) // timedelta(milliseconds=1)
 
 
 def open_input(location: str) -> IO[bytes]:

@@ -78,9 +78,9 @@ def _read(piece: Slice, region: Region, counts: Counter[str]) -> Iterator[Record
     reader = RecordReader(piece, region, counts, form, packed=packed)
     position, patience = region.start, _PATIENCE
     while position < region.end:
-        if form is warc_header and region.end - position > _SHORT:
+        if packed and form is warc_header and region.end - position > _SHORT:
             start = position
-            position = yield from _read_healthy(piece, region, counts, start, packed=packed)
+            position = yield from _read_healthy(piece, region, counts, start)
             patience = 2 * patience if position == start else _PATIENCE
         position = yield from reader.read(position, patience)
 
@@ -109,32 +109,30 @@ def _detect(piece: Slice, region: Region) -> tuple[Format, bool]:
     return begun or warc_header, packed or (begun is None and piece.file_path.endswith(".gz"))
 
 
-def _read_healthy(
-    piece: Slice, region: Region, counts: Counter[str], start: int, *, packed: bool
-) -> Generator[Record, None, int]:
-    """The records from `start` on that need no proof.
+def _read_healthy(piece: Slice, region: Region, counts: Counter[str], start: int) -> Generator[Record, None, int]:
+    """The records from a gzip member on that need no proof: each fills one member and is followed by another one.
 
-    A record is held back until the next one begins: fastwarc reports neither a body nor a gzip member that ends early.
+    A record is held back until the next one begins, by which the member's checksum was found right: fastwarc reports
+    neither a body nor a member that ends early.
 
     Returns:
-        Where the first record begins that may need one.
+        Where the first member begins of which that cannot be said.
     """
     region.seek(start)
-    stream: Any = GzipReader(region) if packed else region
-    archive = ArchiveIterator(stream, parse_http=False, max_header_len=MAX_HEADER, stream_detect=False)
-    held: tuple[Header, HttpHead | None, bytes] | None = None
+    stream = GzipReader(region)
+    held: tuple[Header, HttpHead | None, bytes | memoryview] | None = None
     try:
-        for raw in archive:
-            offset: int = stream.frame_start_position() if packed else raw.stream_pos
+        for raw in ArchiveIterator(stream, parse_http=False, max_header_len=MAX_HEADER, stream_detect=False):
+            offset: int = stream.frame_start_position()
             if held is not None:
                 header, head, body = held
-                if packed and (offset == start or piece.is_bomb(offset - start, header.length)):
+                if offset == start or piece.is_bomb(offset - start, header.length):
                     return start
                 if not is_counted(header, counts):
                     yield make_record(piece, counts, header, Place(start, 0, offset - start), head, body)
             start = offset
             held = _take(raw, piece)
-            if held is None or (packed and stream.frame_start_position() != offset):
+            if held is None or stream.frame_start_position() != offset:
                 return start
     except OSError as error:
         if not is_decode_error(error):
@@ -142,7 +140,7 @@ def _read_healthy(
     return start
 
 
-def _take(raw: Any, piece: Slice) -> tuple[Header, HttpHead | None, bytes] | None:
+def _take(raw: Any, piece: Slice) -> tuple[Header, HttpHead | None, bytes | memoryview] | None:
     """What `make_record` needs of a record of fastwarc's; None if it is cut, or anything about it is unusual."""
     fields = raw.headers.items_bytes()
     header = warc_header.from_fields(fields)

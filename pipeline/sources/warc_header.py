@@ -83,14 +83,16 @@ def from_fields(fields: Sequence[tuple[bytes, bytes]]) -> Header | None:
 
 
 def parse(head: bytes, *, strict: bool) -> tuple[Header, int] | None:
-    """See `Format.parse`. A lenient header is all up to the first blank line, junk between its fields included."""
+    """See `Format.parse`. A lenient header is all up to the first blank line, junk between its fields included, but not
+    the beginning of another record.
+    """
     version = START.match(head)
     if version is None:
         if len(head) < len(b"WARC/1.0\r\n"):
             raise EOFError
         return None
     size = _strict_size(head, version.end()) if strict else _size(head, version.end())
-    if not size:
+    if not size or START.search(head, version.end(), size):
         return None
     fields = head[version.end() - 1 : size]
     header = from_fields(_FIELD.findall(_FOLD.sub(b" ", fields)))

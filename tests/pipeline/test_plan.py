@@ -8,8 +8,8 @@ import fsspec
 import pytest
 
 from corpusmill.pipeline import plan, sources
-from corpusmill.pipeline.plan import SourceFile, Unit, list_units
 from corpusmill.pipeline.download.remote import RemoteFile
+from corpusmill.pipeline.plan import SourceFile, Unit, list_units
 from corpusmill.schemas.errors import RecipeError, SourceError
 from corpusmill.schemas.recipe import Recipe
 from corpusmill.schemas.recipe_file import load_recipe

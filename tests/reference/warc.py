@@ -192,7 +192,7 @@ class Case:
         """Where records may be found that a record held which lost all of its head to a cut, or that a swap touched."""
         a, b = self.change.a, self.change.b
         if self.change.kind == "swap":  # that is three changes, in all records from the first to the last of them
-            return range(a, max(end for start, end in spans if start < self.change.c))
+            return range(a, max((end for start, end in spans if start < self.change.c), default=0))
         for start, end in spans if self.change.kind == "cut" and not self.packed else ():
             if start < b < end and a < start + len("WARC/") and b > self.healthy.index(b"HTTP/", start):
                 return range(a, a + end - b)
