@@ -139,7 +139,7 @@ def _read_lines(location: str) -> Iterator[tuple[int, bytes]]:
 def _parse_line(location: str, number: int, line: bytes) -> tuple[str, int, int]:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):
         raise SourceError(

@@ -13,7 +13,7 @@ from corpusmill.schemas.tables import DOCUMENT, DUPLICATE, LEDGER, REJECT, VERDI
 
 __all__ = ["Close"]
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 class Close:

@@ -172,7 +172,7 @@ class Case:
             assert i in spared or found[page], f"record {i} is lost"
         copies = [self.changed.count(record.rstrip(b"\r\n")) for record in self.records]
         allowed = {page: max(1, n) for page, n in zip(self.pages, copies, strict=True)}
-        rest, doubtful = self._doubtful(spans), False
+        rest, doubtful = self._doubtful([spans[i] for i in touched]), False
         for row in rows:
             span, page = (row.offset, row.offset + row.length), (row.url, row.content)
             if row.reason is not None:
@@ -188,15 +188,13 @@ class Case:
             assert allowed[page] >= 0, f"the same record twice, at {row.offset}"
         self._check_places(rows)
 
-    def _doubtful(self, spans: Sequence[tuple[int, int]]) -> range:
-        """Where records may be found that a record held which lost all of its head to a cut, or that a swap touched."""
+    def _doubtful(self, touched: Sequence[tuple[int, int]]) -> range:
+        """Where records may be found that a record held: in those touched by a swap, or by a cut that took a beginning."""
         a, b = self.change.a, self.change.b
-        if self.change.kind == "swap":  # that is three changes, in all records from the first to the last of them
-            return range(a, max((end for start, end in spans if start < self.change.c), default=0))
-        for start, end in spans if self.change.kind == "cut" and not self.packed else ():
-            if start < b < end and a < start + len("WARC/") and b > self.healthy.index(b"HTTP/", start):
-                return range(a, a + end - b)
-        return range(0)
+        took_beginning = any(a < start + len("WARC/") and start < b for start, _ in touched)
+        if self.packed or not touched or not (self.change.kind == "swap" or (self.change.kind == "cut" and took_beginning)):
+            return range(0)
+        return range(touched[0][0], touched[-1][1])
 
     def _check_places(self, rows: Sequence[Any]) -> None:
         at = 0
