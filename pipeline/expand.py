@@ -134,8 +134,10 @@ def _list_store(kind: str, path: str, fs: Any, name: str) -> Iterator[Found]:
 def _http(kind: str, path: str) -> Iterator[Found]:
     fixed = _FIXED_URL.match(path)
     assert fixed is not None
+    if path.endswith("/") or "**" in path:
+        raise RecipeError(f"{path!r}: of web servers, files and globs of one folder can be read, such as …/*.html")
     if fixed[0] == path:
-        yield Found(location=path, root=path.rpartition("/")[0])
+        yield Found(location=path, root=path.partition("?")[0].rpartition("/")[0])
         return
     try:
         fs, _ = fsspec.url_to_fs(path)

@@ -156,10 +156,12 @@ def _file(where: str, source: Source, limits: Limits, file: Found) -> SourceFile
     if ".." in PurePosixPath(file_path).parts:
         raise RecipeError(f"{where}: {file.location} leaves its folder by '..': write the path that is meant")
     if is_http(file.location):
-        index = sources.index_of(source.kind, file.location)
+        plain = file.location.partition("?")[0]  # what follows may be a signature: no name, and not to be published
+        file_path = file_path.partition("?")[0]
+        index = sources.index_of(source.kind, plain)
         companion = RemoteFile(path=sources.index_of(source.kind, file_path) or "", urls=(index,)) if index else None
         remote = RemoteFile(path=file_path, urls=(file.location,), index=companion)
-        return _remote_file(source, limits, remote, file.location)
+        return _remote_file(source, limits, remote, plain)
     return SourceFile(
         source=source.name,
         kind=source.kind,

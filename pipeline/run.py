@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -173,7 +173,7 @@ def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) 
     """Bring all units of a job up to date."""
     files = state.files
     tasks = job.tasks(state)
-    present = {name for folder in job.folders for name in files.list(folder)}
+    present = {name: size for folder in job.folders for name, size in files.sizes(folder).items()}
     stale = [task for task in tasks if not _is_done(task, files, present)]
     if stale and job.name == Shard.name:
         _unpublish(files)
@@ -249,12 +249,15 @@ def _run_wave(job: Job, tasks: Sequence[Task], stale: Sequence[Task], files: Fil
         )
 
 
-def _is_done(task: Task, files: Files, present: set[str]) -> bool:
-    """Whether a unit is committed under its fingerprint, and nobody has removed its files since."""
+def _is_done(task: Task, files: Files, present: Mapping[str, int]) -> bool:
+    """Whether a unit is committed under its fingerprint, and nobody has removed or cut its files since."""
     commit = read_commit(files, task.job, task.unit)
     if commit is None or commit.fingerprint != task.fingerprint:
         return False
-    return all(info.name in present for info in commit.outputs)
+    if all(present.get(info.name) == info.n_bytes for info in commit.outputs):
+        return True
+    commit.model_copy(update={"fingerprint": FORGOTTEN}).publish(files)
+    return False
 
 
 def _is_last_attempt(task: Task, files: Files) -> bool:

@@ -238,13 +238,17 @@ class Files:
 
     def list(self, folder: str) -> list[str]:
         """Names of the files below a folder, sorted; for sweeping and display, never as the truth."""
+        return sorted(self.sizes(folder))
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of the files below a folder, by name."""
         self.fs.invalidate_cache()
         try:
-            found = self.fs.find(self.path(folder))
+            found = self.fs.find(self.path(folder), detail=True)
         except FileNotFoundError:
-            return []
+            return {}
         start = len(self._base.rstrip("/")) + 1
-        return sorted(str(path)[start:] for path in found)
+        return {str(path)[start:]: int(info["size"]) for path, info in found.items()}
 
     def sweep(self) -> None:
         """Remove what earlier attempts left unpublished."""

@@ -41,7 +41,7 @@ _FORMATS: Final[tuple[Format, ...]] = (warc_header, arc)
 
 
 def ranges(location: str, *, index: str | None, n_bytes: int, target_bytes: int) -> list[tuple[int, int]]:
-    """A file is one range: what lies in the middle of it may be a payload, so where a record begins is known only there."""
+    """A file is one range: payloads may look like records; only who reads from the start can tell."""
     return [(0, n_bytes)]
 
 
@@ -119,7 +119,8 @@ def _read_healthy(piece: Slice, region: Region, counts: Counter[str], start: int
         Where the first member begins of which that cannot be said.
     """
     region.seek(start)
-    stream = GzipReader(region)
+    file: Any = region  # fastwarc asks for no more than read and seek
+    stream: Any = GzipReader(file)
     held: tuple[Header, HttpHead | None, bytes | memoryview] | None = None
     try:
         for raw in ArchiveIterator(stream, parse_http=False, max_header_len=MAX_HEADER, stream_detect=False):

@@ -67,7 +67,7 @@ def is_http(header: Header) -> bool:
 
 
 def read_head(head: bytes) -> HttpHead:
-    """The head of an HTTP response: its lines, with or without a status line (RFC 9112 §4, or HTTP/2 as tools write it)."""
+    """The head of an HTTP response, with or without a status line (RFC 9112 §4, or HTTP/2 as tools write it)."""
     if len(head) > MAX_HEADER:
         return HttpHead("damaged_header", {})
     reason = None
@@ -79,7 +79,7 @@ def read_head(head: bytes) -> HttpHead:
 
 
 def split_block(header: Header, block: bytes) -> tuple[HttpHead | None, bytes | memoryview]:
-    """HTTP head and body of a block; no head where it is no HTTP response. One that lacks its status line counts as 200.
+    """HTTP head and body of a block; no head where it is no HTTP response. Without a status line it counts as 200.
 
     The body is a view: copying it would take as long as all else that is done with a page of some 100 kB.
     """

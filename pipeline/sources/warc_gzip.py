@@ -1,7 +1,7 @@
 """The text of a run of gzip members (RFC 1952), with the place of each member, and the search for members.
 
 The module decodes members itself, by zlib's raw inflate: a library that reads gzip files tells neither where a member
-lies nor, if its checksum is wrong, where it ends. That is the best evidence there is of where to read on: what a damaged
+lies nor, if its checksum is wrong, where it ends. That is the best evidence there is of where to read on: what a broken
 member holds, whole gzip files included, is not searched for members as long as its end can be found.
 """
 
@@ -9,7 +9,7 @@ import re
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from corpusmill.pipeline.sources.record import DamageReason, Slice
 from corpusmill.pipeline.sources.warc_text import BLOCK, Member, Region, Stop, Text
@@ -160,11 +160,15 @@ class GzipText(Text):
         if not self._input and not self._fetch():
             self._stop("damaged_end", member.offset, member.offset + 1)
             return False
+        before = self._decoder.copy()
         try:
             text = self._decoder.decompress(self._input, BLOCK)
         except zlib.error:
+            text = _decode_until_error(before, self._input)
+            self.buffer += text
+            self.n_decoded += len(text)
             self._stop("damaged_compression", member.offset, member.offset + 1)
-            return False
+            return bool(text)
         self._input = self._decoder.unused_data if self._decoder.eof else self._decoder.unconsumed_tail
         self._crc = zlib.crc32(text, self._crc)
         self.buffer += text
@@ -199,3 +203,16 @@ class GzipText(Text):
         else:
             is_proper = member.after == self._region.end or self._region.look(member.after, 2) == MAGIC
             self._stop(reason, member.offset, member.after if is_proper else member.offset + 1)
+
+
+def _decode_until_error(decoder: Any, data: bytes) -> bytes:
+    """What decodes before the damage: zlib gives nothing of a piece of its input with an error in it."""
+    text = bytearray()
+    try:
+        for i in range(len(data)):
+            text += decoder.decompress(data[i : i + 1])
+            if len(text) >= BLOCK:
+                break
+    except zlib.error:
+        pass
+    return bytes(text)

@@ -1,4 +1,4 @@
-"""Headers of WARC records (ISO 28500:2017 §4-§6), read as leniently as is safe, or strictly where one is searched for."""
+"""Headers of WARC records (ISO 28500:2017 §4-§6), read as leniently as is safe, strictly where one is searched for."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -83,8 +83,10 @@ def from_fields(fields: Sequence[tuple[bytes, bytes]]) -> Header | None:
 
 
 def parse(head: bytes, *, strict: bool) -> tuple[Header, int] | None:
-    """See `Format.parse`. A lenient header is all up to the first blank line, junk between its fields included, but not
-    the beginning of another record.
+    """See `Format.parse`.
+
+    A lenient header is all up to the first blank line, junk between its fields included, but not the beginning of
+    another record.
     """
     version = START.match(head)
     if version is None:

@@ -1,6 +1,6 @@
 """Reads WARC and ARC records one by one and proves each of them; after damage it searches for the next one.
 
-A record is believed if all of its block is there and is properly followed: by blank lines and the next header or the end
+A record is believed if all its block is there and is properly followed: by blank lines and the next header or the end
 of the file or gzip member, or by exactly the end that its format prescribes. If it is alone in its gzip member, the
 checksum must be right too. Members that hold several records (one for the whole file, as a rule) prove them one by one,
 so that what lies before damage is kept; a checksum that fails at their end is a damaged stretch of its own.
@@ -31,7 +31,7 @@ from corpusmill.pipeline.sources.warc_text import BLOCK, Member, PlainText, Regi
 
 __all__ = ["RecordReader"]
 
-_CHAIN: Final = 4  # records; a longer chain is believed
+_CHAIN: Final = 3  # records; a longer chain is believed
 _HEAD_TRACES = re.compile(rb"^(?:WARC[-/]|HTTP/\d)", re.MULTILINE)
 _CONTENT_LENGTH = re.compile(rb"^content-length[ \t]*:[ \t]*(\d{1,15})[ \t]*\r?\n", re.MULTILINE | re.IGNORECASE)
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -371,7 +371,7 @@ class RecordReader:
             return None  # the length is another record's
         last = text.position + blank.end() + int(length[1])
         after = self._after(text, last, strict=True) if text.reach(last) else None
-        if after is not None and self._is_start_or_end(text, after):
+        if after is not None and self._is_start_or_end(text, after) and self._break(text, after) is None:
             return after
         start = max(last - _NEAR, text.position + 1)
         near = text.look(start, 1 << 12)
@@ -420,31 +420,29 @@ class RecordReader:
         return self._after(text, last, strict=True) is not None
 
     def _break(self, text: Text, place: int) -> int | None:
-        """Where the chain of records from `place` on is followed by something else, if it is a short one."""
+        """Where the chain of records from `place` on comes to something else, if it is a short one."""
         for _ in range(_CHAIN):
-            last, behind = self._behind(text, place)
-            if last is None or (behind is not None and not text.look(behind, 1)):
-                return None
+            behind = self._behind(text, place)
             if behind is None or not self._starts(text, behind):
-                return last if behind is None else behind
+                return place if behind is None else None if not text.look(behind, 1) else behind
             place = behind
         return None
 
     def _leads(self, text: Text, place: int | None, end: int) -> bool:
         """Whether the chain of records from `place` on comes to `end`."""
         while place is not None and place < end:
-            place = self._behind(text, place)[1]
+            place = self._behind(text, place)
         return place == end
 
-    def _behind(self, text: Text, place: int) -> tuple[int | None, int | None]:
-        """Where the block of a record ends, and where what its format writes behind it ends; None where it is not there."""
+    def _behind(self, text: Text, place: int) -> int | None:
+        """The position behind a record and what its format writes behind it; None if one of them is not there."""
         found = self._header(text, place, strict=False)
         last = place if found is None else place + found[1] + found[0].length
         if found is None or not text.reach(last):
-            return None, None
+            return None
         behind = text.look(last, 4)
         end = next((last + len(end) for end in self._form.ENDS if behind.startswith(end)), None)
-        return last, last if end is None and text.boundary(last) == last else end
+        return last if end is None and text.boundary(last) == last else end
 
     def _open_next(self, offset: int) -> GzipText | None:
         """The text of the first member from an offset on in which a record begins, with that at its front."""

@@ -351,6 +351,17 @@ def test_what_lies_in_raw_without_a_commit_is_not_fetched_again(server: Server, 
     assert files[0].n_sent == len(files[0].content)
 
 
+def test_a_raw_file_that_was_removed_or_cut_is_fetched_again(server: Server, corpus: Path, tmp_path: Path) -> None:
+    files = crawl(server, corpus)
+    fields = recipe(server, {"kind": "commoncrawl", "crawl": CRAWL, "files": "0-2"})
+    fetch(fields, tmp_path)
+    raw = tmp_path / f"raw/{CRAWL}/segments/1/warc"
+    (raw / "part-0.warc.gz").unlink()
+    (raw / "part-1.warc.gz").write_bytes(files[1].content[:1000])
+    assert fetch(fields, tmp_path)["done"] == 2
+    assert [path.read_bytes() for path in sorted(raw.iterdir())] == [file.content for file in files]
+
+
 def test_verify_fetches_anew_what_is_not_as_it_came(
     server: Server, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

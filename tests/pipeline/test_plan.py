@@ -94,7 +94,10 @@ def test_names_with_brackets_are_names_and_folders_are_refused(tmp_path: Path) -
 def test_a_url_is_a_file_to_download() -> None:
     [file] = list_files(recipe("https://dumps.example/x/y.jsonl?v=2"))
     assert file.remote is not None and file.remote.urls == ("https://dumps.example/x/y.jsonl?v=2",)
-    assert (file.file_path, file.raw_name) == ("y.jsonl?v=2", "raw/s/y.jsonl?v=2")
+    assert (file.file_path, file.raw_name) == ("y.jsonl", "raw/s/y.jsonl"), "a query may be a signature"
+    for path in ("https://dumps.example/x/", "https://dumps.example/**/x.jsonl"):
+        with pytest.raises(RecipeError, match="files and globs of one folder can be read"):
+            list_files(recipe(path))
     name = "zhwiki-20261101-pages-articles-multistream"
     [dump] = list_files(recipe(f"https://dumps.example/x/{name}.xml.bz2", kind="wikipedia"))
     assert dump.remote is not None and dump.remote.index is not None

@@ -172,7 +172,7 @@ class Case:
             assert i in spared or found[page], f"record {i} is lost"
         copies = [self.changed.count(record.rstrip(b"\r\n")) for record in self.records]
         allowed = {page: max(1, n) for page, n in zip(self.pages, copies, strict=True)}
-        rest, doubtful = self._doubtful([spans[i] for i in touched]), False
+        rest, doubtful = self._doubtful(spans, [spans[i] for i in touched]), False
         for row in rows:
             span, page = (row.offset, row.offset + row.length), (row.url, row.content)
             if row.reason is not None:
@@ -181,6 +181,7 @@ class Case:
             if not self.packed and page not in allowed and (doubtful or span[0] in rest):
                 continue
             if not self.packed and self.change.is_at(*span):
+                doubtful = True
                 continue
             assert page in allowed, f"spurious record at {row.offset}"
             doubtful = False
@@ -188,13 +189,20 @@ class Case:
             assert allowed[page] >= 0, f"the same record twice, at {row.offset}"
         self._check_places(rows)
 
-    def _doubtful(self, touched: Sequence[tuple[int, int]]) -> range:
-        """Where records may be found that a record held: in those touched by a swap, or by a cut that took a beginning."""
-        a, b = self.change.a, self.change.b
-        took_beginning = any(a < start + len("WARC/") and start < b for start, _ in touched)
-        if self.packed or not touched or not (self.change.kind == "swap" or (self.change.kind == "cut" and took_beginning)):
-            return range(0)
-        return range(touched[0][0], touched[-1][1])
+    def _doubtful(self, spans: Sequence[tuple[int, int]], touched: Sequence[tuple[int, int]]) -> range:
+        """Where records may be found that a record held.
+
+        That is in a record of which the change broke both the end and the beginning of what comes next, or its own
+        beginning: nobody can tell then. A swap changes three places, so it may do that to all records that it touches.
+        """
+        change = self.change
+        took_beginning = any(change.a < start + len("WARC/") and start < change.b for start, _ in touched)
+        is_broken = {
+            "swap": True,
+            "cut": took_beginning,
+            "duplicate": all(change.a != start for start, _ in spans),
+        }.get(change.kind, False)
+        return range(touched[0][0], touched[-1][1]) if is_broken and touched and not self.packed else range(0)
 
     def _check_places(self, rows: Sequence[Any]) -> None:
         at = 0

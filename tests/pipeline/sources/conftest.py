@@ -24,6 +24,7 @@ def read_file() -> ReadFile:
         start: int = 0,
         end: int | None = None,
         columns: Mapping[str, str] | None = None,
+        **more: Any,
     ) -> tuple[Rows, Counter[str]]:
         piece = Slice(
             source="test",
@@ -33,6 +34,7 @@ def read_file() -> ReadFile:
             start=start,
             end=path.stat().st_size if end is None else end,
             columns=columns or {},
+            **more,
         )
         counts: Counter[str] = Counter()
         rows: Rows = []

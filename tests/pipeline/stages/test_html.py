@@ -136,16 +136,19 @@ MONSTERS = {
     "b'<div ' + b''.join(b'a%d=1 ' % i for i in range(1_000_000)) + b'>x'": "too_large",
     "b'<div ' + b''.join(b'%x ' % i for i in range(1_000_000)) + b'>x'": "too_large",
     "b''.join(b'<body a%d=1>' % i for i in range(100_000))": "too_large",
+    "b'<td a=1>xyz' * 100_000": "too_large",
+    "b'<td a=1>xyz' * 10_000": None,
     "b'<select>' + b'<option>x' * 100_000": "too_large",
     "b'<select>' + b'<option>x' * 10_000": None,
     "b''.join(b'<x%d>' % i for i in range(100_000))": "too_large",
     "b'<meta ' * 1_000_000": "too_large",
-    "b'<meta ' * 200_000": None,
+    "b'<meta a>' * 200_000": None,
     "b'<body' * 200_000": None,
     "b'<p>x<!--' + b'y' * 8_000_000": None,
-    "b'<p>x<!--' * 200_000": None,
+    "b'<p>x<!--' * 100_000": None,
     "b'<p>x' + b'<![CDATA[' * 200_000": None,
-    "b'<p>x<script>' * 100_000": None,
+    "b'<p>x' + b'<script>' * 100_000": "too_deep",
+    "b'<p>x' + b'<script>x</script>' * 100_000": None,
     "b'<p>x</p>' + b'</br>' * 200_000": None,
     "b'<p>' + b'&lt' * 2_000_000": None,
     "b'<p>&#' + b'9' * 8_000_000": None,
@@ -160,7 +163,7 @@ MONSTERS = {
 
 @pytest.fixture(scope="module")
 def monsters() -> dict[str, str]:
-    """What became of each, in a process of its own that may take 60 s of CPU (15 s where this was written)."""
+    """What became of each, in a process of its own that may take 60 s of CPU (6 s where this was written)."""
     code = f"""
 import pathlib, re, resource, time, pyarrow as pa
 from corpusmill.pipeline.stages.charset import decode
@@ -190,7 +193,7 @@ def test_a_monster_ends_as_text_or_as_a_reason(source: str, monsters: dict[str, 
 
 
 def test_entities_that_a_page_defines_are_not_expanded() -> None:
-    assert one(BILLION_LAUGHS)[0] == "老桥 &l9;"
+    assert one(BILLION_LAUGHS)[0] == "]>\n\n老桥 &l9;"  # as a browser shows it
 
 
 @settings(deadline=None, max_examples=50)

@@ -49,6 +49,9 @@ def test_what_a_page_may_have_at_most(page: str, reason: str | None) -> None:
         ("<span>" * 20_000 + "</b2>" * 20_000, "too_deep"),  # each end tag looks for its element
         ("<a><div>" * 30_000, "too_deep"),
         ("<i><div></i>" * 30_000, "too_deep"),
+        ("<small></img></wbr>" * 30_000, "too_deep"),
+        ("<rb>" * 40_000, "too_deep"),
+        ("<ruby>字<rt>zì</ruby>" * 10_000, None),
     ],
 )
 def test_elements_left_open(page: str, reason: str | None) -> None:
