@@ -130,9 +130,7 @@ class Record:
     file_path: str | None = None
 
 
-def damaged(
-    file_path: str, offset: int, length: int | None, record_index: int = 0, *, reason: DamageReason
-) -> Record:
+def damaged(file_path: str, offset: int, length: int | None, record_index: int = 0, *, reason: DamageReason) -> Record:
     """The one record that stands for a damaged stretch of a file.
 
     Args:

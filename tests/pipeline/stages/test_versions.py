@@ -54,7 +54,7 @@ def run_wikitext() -> list[object]:
 
 GOLDEN = {
     ("charset", 2): "9a5f72a211cf084909a78ad5f24084d2",
-    ("html", 1): "8fbaa8f2a9a0a28b9308957da03427e7",
+    ("html", 2): "8fbaa8f2a9a0a28b9308957da03427e7",
     ("unicode", 1): "1f95a8ad3989ddb5dbf3d6f83dae7fbb",
     ("language", 1): "0f038fcbf9a93488374bfd2ed1901e59",
     ("script", 1): "3290575fbf62899b6643887169573580",
