@@ -71,7 +71,7 @@ def extract(html: pa.Array, settings: ExtractSettings) -> tuple[pa.Array, pa.Arr
         text: string, shape (n,): lines of the main content, "" for a page without visible text; null where the
             page is null or over a budget.
         title: string, shape (n,): content of the `title` element with white space collapsed; null if empty.
-        reason: string, shape (n,): ``too_large`` or ``too_deep``; null otherwise.
+        reason: string, shape (n,): ``too_large`` or ``too_deep``, by the settings or `html_budget`; null otherwise.
     """
     deeper = ">".join(["*"] * (settings.max_depth + 1))
     n_chars = pc.utf8_length(html).to_pylist()

@@ -1,4 +1,4 @@
-r"""How much work a page makes for an HTML parser, estimated before it is parsed.
+"""How much work a page makes for an HTML parser, estimated before it is parsed.
 
 The parser (lexbor) takes linear time and space on pages as people and programs write them, and quadratic ones on some
 that nobody would: the limits here bound each of those, and are far from every real page. They are of size and depth,
@@ -59,7 +59,10 @@ _START_TAG = re.compile(rf"<[a-zA-Z][^\s/>]*+(?:{_ATTRIBUTE.pattern.replace('(',
 
 
 def over_budget(page: str) -> Literal["too_large", "too_deep"] | None:
-    """The budget that a page exceeds, or None. Takes linear time and space."""
+    """The budget that a page exceeds: "too_deep" for elements left open, else "too_large"; None if it exceeds none.
+
+    Takes linear time and space itself.
+    """
     n_tags = page.count("<")
     n_started = n_tags - page.count("</")
     if n_started > MAX_ELEMENTS:
@@ -68,10 +71,13 @@ def over_budget(page: str) -> Literal["too_large", "too_deep"] | None:
         return "too_large"
     if n_tags * len(page) > 2 * MAX_COPIED and _copied(page) > MAX_COPIED:
         return "too_large"
-    return _nesting(page, n_started, n_tags) if n_started > _FEW_TAGS else None
+    if n_started > _FEW_TAGS or n_started * n_tags > MAX_STEPS:
+        return _nesting(page, n_started, n_tags)
+    return None
 
 
 def _nesting(page: str, n_started: int, n_tags: int) -> Literal["too_large", "too_deep"] | None:
+    """The budget of options, names, formatting or steps that a page exceeds, from how often each tag occurs."""
     started: Counter[str] = Counter()
     attributed: Counter[str] = Counter()
     ended: Counter[str] = Counter()

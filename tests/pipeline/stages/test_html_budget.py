@@ -47,6 +47,7 @@ def test_what_a_page_may_have_at_most(page: str, reason: str | None) -> None:
         ("<tr><td>x" * 40_000, None),
         ("<p>x<br><img src=x>" * 40_000, None),
         ("<span>" * 20_000 + "</b2>" * 20_000, "too_deep"),  # each end tag looks for its element
+        ("<span>" * 2000 + "</b2>" * 600_000, "too_deep"),
         ("<a><div>" * 30_000, "too_deep"),
         ("<i><div></i>" * 30_000, "too_deep"),
         ("<small></img></wbr>" * 30_000, "too_deep"),
