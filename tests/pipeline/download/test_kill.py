@@ -61,4 +61,4 @@ def test_a_kill_costs_at_most_a_block(
         output, _ = process.communicate(timeout=30)
     assert output.strip() == hashlib.sha256(wanted).hexdigest()
     assert part.read_bytes() == wanted
-    assert file.n_sent <= len(wanted) - there + 2 * PIECE
+    assert file.n_sent <= len(wanted) - there + 3 * PIECE
