@@ -14,7 +14,7 @@ from dataclasses import asdict
 import pyarrow as pa
 
 from corpusmill.pipeline.jobs import dedup
-from corpusmill.pipeline.jobs.base import Task, timing_name
+from corpusmill.pipeline.jobs.base import Task, committed, timing_name
 from corpusmill.pipeline.work import execute, execute_lanes
 from corpusmill.schemas.commits import read_commit
 from corpusmill.schemas.files import Files
@@ -101,8 +101,7 @@ class WriteDecisions(beam.DoFn):
     def process(self, element: tuple[bytes, bytes]) -> Iterator[bytes]:
         """Commit the decisions about one unit."""
         task, files = Task.decode(element[0]), Files(self.root)
-        commit = read_commit(files, task.job, task.unit)
-        if commit is None or commit.fingerprint != task.fingerprint:
+        if committed(task, files) is None:
             dedup.write_unit(task, pa.ipc.open_stream(io.BytesIO(element[1])).read_all(), files)
             _report(task, files)
         yield element[0]

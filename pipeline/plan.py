@@ -27,9 +27,6 @@ Resolve = Callable[[CommonCrawlSource | WikipediaSource], list[RemoteFile]]
 """From a source that names a crawl or a wiki to its files (see `download.listing`)."""
 
 
-_LIMITS = Limits()
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceFile:
     """One input file, or several small ones that are read as one.
@@ -39,9 +36,9 @@ class SourceFile:
         kind: key of `sources.KINDS`.
         file_path: name relative to the root of the source; stands in tables and ids.
         location: local path or URL; with `members` the folder that they lie in.
+        limits: of single records.
         columns: mapping of columns.
         options: what else the source says to its reader.
-        limits: of single records.
         n_bytes: size; None where it is not known before the download.
         version: changes when the file does; for downloads it is what was asked for.
         members: the small files, (path below `location`, bytes).
@@ -52,9 +49,9 @@ class SourceFile:
     kind: str
     file_path: str
     location: str
+    limits: Limits
     columns: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    limits: Limits = _LIMITS
     n_bytes: int | None = None
     version: str | None = None
     members: tuple[tuple[str, int], ...] = ()

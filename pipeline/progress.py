@@ -20,8 +20,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
-from corpusmill.pipeline.jobs.base import Task
-from corpusmill.schemas.commits import Commit, read_commit
+from corpusmill.pipeline.jobs.base import Task, committed
 from corpusmill.schemas.files import Files
 
 __all__ = ["Progress"]
@@ -63,7 +62,7 @@ class Progress:
 
         def poll() -> tuple[int, int]:
             for unit, task in list(waiting.items()):
-                if _commit(task, files) is not None:
+                if committed(task, files) is not None:
                     del waiting[unit]
             return len(tasks) - len(waiting), len(tasks)
 
@@ -124,7 +123,7 @@ class _Downloads:
         """What is done so far; files of unknown size count as the mean of the others."""
         here, sizes, unknown = sum(self._done), list(self._done), 0
         for lane in self._waiting:
-            while lane and (commit := _commit(lane[-1], self._files)) is not None:
+            while lane and (commit := committed(lane[-1], self._files)) is not None:
                 lane.pop()
                 self._done.append(commit.detail["n_bytes"])
                 here += self._done[-1]
@@ -151,8 +150,3 @@ class _Downloads:
                 size = json.loads(part.with_name(f"{part.name}.json").read_bytes())["size"]
             return arrived, size
         return 0, size
-
-
-def _commit(task: Task, files: Files) -> Commit | None:
-    commit = read_commit(files, task.job, task.unit)
-    return commit if commit is not None and commit.fingerprint == task.fingerprint else None

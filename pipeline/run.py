@@ -16,7 +16,7 @@ from corpusmill.pipeline.download.client import Client
 from corpusmill.pipeline.download.listing import Listings
 from corpusmill.pipeline.download.space import check_space
 from corpusmill.pipeline.jobs import JOBS
-from corpusmill.pipeline.jobs.base import FORGOTTEN, Job, LaneJob, RunState, Task, UnitJob, timing_name
+from corpusmill.pipeline.jobs.base import Job, LaneJob, RunState, Task, UnitJob, committed, timing_name
 from corpusmill.pipeline.jobs.extract import Extract, cpu_seconds
 from corpusmill.pipeline.jobs.fetch import Fetch
 from corpusmill.pipeline.jobs.manifest import MANIFEST
@@ -120,7 +120,7 @@ def run(
     with Client(recipe.fetch) as client:
         listings = Listings(client.get, files, fresh=from_job == Fetch.name)
         inputs = list_files(recipe, listings)
-        check_space(files, [file for file in inputs if not files.exists(file.raw_name)], client.size)
+        check_space(files, inputs, client.size)
     if files.is_private and (runner != "local" or (workers or 1) > 1):
         raise UsageError(f"{out} is memory of this process: other workers cannot see it; use one local worker")
     with lease.hold(files, progress.say):
@@ -166,7 +166,7 @@ def _forget(jobs: Sequence[str], files: Files) -> None:
     for job in jobs:
         for name in files.list(f"commits/{job}"):
             commit = Commit.model_validate_json(files.read_bytes(name))
-            commit.model_copy(update={"fingerprint": FORGOTTEN}).publish(files)
+            commit.forget(files)
 
 
 def _run_job(job: Job, state: RunState, runner: BeamRunner, progress: Progress) -> None:
@@ -251,12 +251,12 @@ def _run_wave(job: Job, tasks: Sequence[Task], stale: Sequence[Task], files: Fil
 
 def _is_done(task: Task, files: Files, present: Mapping[str, int]) -> bool:
     """Whether a unit is committed under its fingerprint, and nobody has removed or cut its files since."""
-    commit = read_commit(files, task.job, task.unit)
-    if commit is None or commit.fingerprint != task.fingerprint:
+    commit = committed(task, files)
+    if commit is None:
         return False
     if all(present.get(info.name) == info.n_bytes for info in commit.outputs):
         return True
-    commit.model_copy(update={"fingerprint": FORGOTTEN}).publish(files)
+    commit.forget(files)
     return False
 
 

@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from corpusmill.pipeline.jobs.base import FORGOTTEN
 from corpusmill.pipeline.jobs.fetch import Fetch, sha256_of
 from corpusmill.pipeline.plan import SourceFile
 from corpusmill.pipeline.progress import Progress
@@ -33,7 +32,7 @@ def forget_changed(
 
     def check(file: SourceFile) -> str | None:
         commit = read_commit(files, Fetch.name, file.name)
-        if commit is None or commit.fingerprint == FORGOTTEN:
+        if commit is None or commit.is_forgotten:
             return None
         try:
             if file.remote is None:
@@ -46,7 +45,7 @@ def forget_changed(
             return None
         for info in commit.outputs:
             files.delete(info.name)
-        commit.model_copy(update={"fingerprint": FORGOTTEN}).publish(files)
+        commit.forget(files)
         return f"{file.source}: {file.file_path}"
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

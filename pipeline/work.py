@@ -10,11 +10,10 @@ import traceback
 from collections.abc import Sequence
 
 from corpusmill.pipeline.jobs import JOBS
-from corpusmill.pipeline.jobs.base import LaneJob, Stopwatch, Task, UnitJob, attempt_name
+from corpusmill.pipeline.jobs.base import LaneJob, Stopwatch, Task, UnitJob, attempt_name, committed
 from corpusmill.pipeline.jobs.extract import quarantine
 from corpusmill.pipeline.processes import die_with_parent
 from corpusmill.schemas import errors
-from corpusmill.schemas.commits import read_commit
 from corpusmill.schemas.errors import CorpusmillError, WorkerError
 from corpusmill.schemas.files import Files
 
@@ -75,8 +74,7 @@ def execute_lanes(lanes: Sequence[Sequence[Task]], files: Files) -> list[Task]:
             try:
                 with job.lane():
                     for task in lane:
-                        commit = read_commit(files, task.job, task.unit)
-                        if commit is None or commit.fingerprint != task.fingerprint:  # a runner may repeat a lane
+                        if committed(task, files) is None:  # a runner may repeat a lane
                             execute(task, files, Stopwatch(time.thread_time))
                             done.append(task)
             except BaseException as error:

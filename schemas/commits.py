@@ -10,6 +10,8 @@ from corpusmill.schemas.files import FileInfo, Files
 
 __all__ = ["Commit", "commit_name", "digest_of", "read_commit"]
 
+_FORGOTTEN = "forgotten"
+
 
 def digest_of(value: Any) -> str:
     """sha256 (64 hex digits) of the canonical JSON of a value made of dicts, lists, strings, numbers and None."""
@@ -48,6 +50,15 @@ class Commit(BaseModel):
         """Digest of the content that later jobs read; equal contents need no new work downstream."""
         outputs = sorted((info.name, info.sha256) for info in self.outputs)
         return digest_of([self.unit, outputs, self.counts, self.detail])
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether `forget` was called on it."""
+        return self.fingerprint == _FORGOTTEN
+
+    def forget(self, files: Files) -> None:
+        """Have the unit done again; its record stays, it is what says which files are there."""
+        self.model_copy(update={"fingerprint": _FORGOTTEN}).publish(files)
 
     def publish(self, files: Files) -> None:
         """Write the record; from here on the unit is done."""

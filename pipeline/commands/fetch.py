@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from corpusmill.pipeline.commands.options import BeamOptions, Out, Recipe, Runner, Settings
 from corpusmill.schemas.console import call, human_bytes, out, say
 from corpusmill.schemas.recipe_file import load_recipe
 
@@ -14,19 +15,15 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def fetch(
-    recipe: Annotated[str, typer.Argument(help="YAML file; ready ones are in recipes/.")],
-    beam_options: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- BEAM OPTIONS]", help="What follows -- goes to Beam.")
-    ] = None,
-    to: Annotated[str, typer.Option("--out", help="Run folder: a local path or an fsspec URL.")] = ...,  # type: ignore[assignment]
+    recipe: Recipe,
+    beam_options: BeamOptions = None,
+    to: Out = ...,  # type: ignore[assignment]
     verify: Annotated[
         bool, typer.Option("--verify", help="Read what is there again; what is not as it came is fetched anew.")
     ] = False,
-    runner: Annotated[str, typer.Option(help="local, dask, or any Beam runner such as DataflowRunner.")] = "local",
+    runner: Runner = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes, for Dask.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; repeatable.")
-    ] = None,
+    settings: Settings = None,
     json_: Annotated[bool, typer.Option("--json", help="Print what was fetched as JSON.")] = False,
 ) -> None:
     """Download the inputs of a recipe into its run folder and check them; `corpusmill run` goes on from there.

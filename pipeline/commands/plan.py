@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from corpusmill.pipeline.commands.options import Recipe, Settings
 from corpusmill.schemas.console import call, human_bytes, out
 from corpusmill.schemas.recipe_file import load_recipe
 
@@ -14,10 +15,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def plan(
-    recipe: Annotated[str, typer.Argument(help="YAML file.")],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; repeatable.")
-    ] = None,
+    recipe: Recipe,
+    settings: Settings = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Show the files and units that a run would read, with their bytes. Touches nothing.

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from corpusmill.pipeline.commands.options import BeamOptions, Out, Recipe, Runner, Settings
 from corpusmill.schemas.console import call, out, say
 from corpusmill.schemas.recipe_file import load_recipe
 
@@ -13,18 +14,14 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Argument(help="YAML file; ready ones are in recipes/.")],
-    beam_options: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- BEAM OPTIONS]", help="What follows -- goes to Beam.")
-    ] = None,
-    to: Annotated[str, typer.Option("--out", help="Run folder: a local path or an fsspec URL.")] = ...,  # type: ignore[assignment]
+    recipe: Recipe,
+    beam_options: BeamOptions = None,
+    to: Out = ...,  # type: ignore[assignment]
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes; default: one, or all cores for long work.")
     ] = None,
-    runner: Annotated[str, typer.Option(help="local, dask, or any Beam runner such as DataflowRunner.")] = "local",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; repeatable.")
-    ] = None,
+    runner: Runner = "local",
+    settings: Settings = None,
     from_job: Annotated[
         str | None, typer.Option("--from", metavar="JOB", help="Do this job and all later ones again.")
     ] = None,

@@ -59,8 +59,7 @@ class Listings:
         if isinstance(source, CommonCrawlSource):
             found = commoncrawl.list_files(source, self._get)
         else:
-            dated = (
-                source if date is None else source.model_copy(update={"date": date})
-            )  # another mirror, not a newer dump
-            date, found = wikimedia.list_files(dated, self._get)
+            if date is not None:  # another mirror, not a newer dump
+                source = source.model_copy(update={"date": date})
+            date, found = wikimedia.list_files(source, self._get)
         return {"date": date, "files": [file.to_json() for file in found]}

@@ -15,7 +15,7 @@ __all__ = ["check_space"]
 _SAMPLE = 8
 
 
-def check_space(files: Files, missing: Sequence[SourceFile], size: Callable[[str], int | None]) -> None:
+def check_space(files: Files, inputs: Sequence[SourceFile], size: Callable[[str], int | None]) -> None:
     """Refuse a download that cannot end.
 
     Of files whose size is not listed (Common Crawl lists none) some, evenly spread, are asked for; those of a crawl
@@ -23,14 +23,16 @@ def check_space(files: Files, missing: Sequence[SourceFile], size: Callable[[str
 
     Args:
         files: the run folder.
-        missing: the files that are not there yet; what is read in place does not count.
+        inputs: of the run; what is read in place, or is there already, does not count.
         size: asks a server for the size of a URL in bytes; None if it does not say.
 
     Raises:
         SourceError: naming what is needed and what is free.
     """
-    remote = [file for file in missing if file.remote is not None]
-    if not remote or not files.is_local:
+    if not files.is_local:
+        return
+    remote = [file for file in inputs if file.remote is not None and not files.exists(file.raw_name)]
+    if not remote:
         return
     known = [file.n_bytes for file in remote if file.n_bytes is not None]
     unknown = [file.remote for file in remote if file.remote and file.n_bytes is None]

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import pyarrow as pa
 
@@ -27,7 +27,6 @@ from corpusmill.schemas.recipe import Recipe
 from corpusmill.schemas.tables import Table
 
 __all__ = [
-    "FORGOTTEN",
     "Job",
     "LaneJob",
     "RunState",
@@ -36,6 +35,7 @@ __all__ = [
     "UnitJob",
     "UnitOutputs",
     "attempt_name",
+    "committed",
     "fingerprint",
     "require",
     "timing_name",
@@ -153,10 +153,6 @@ class Stopwatch:
             yield item
 
 
-FORGOTTEN: Final = "forgotten"
-"""Fingerprint of a unit that is to be done again; its record stays, it is what says which files are there."""
-
-
 def attempt_name(job: str, unit: str) -> str:
     """Name of the marker that counts how often a unit was begun without an end."""
     return f"attempts/{job}/{unit}.json"
@@ -263,6 +259,12 @@ def fingerprint(job: str, version: int | list[int], settings: Any, inputs: Any, 
     versions = {name: importlib.metadata.version(name) for name in libraries}
     versions["unicode"] = unicodedata.unidata_version
     return digest_of([job, version, settings, inputs, versions])
+
+
+def committed(task: Task, files: Files) -> Commit | None:
+    """The commit record of a task; None where it is not done, or was done under another fingerprint."""
+    commit = read_commit(files, task.job, task.unit)
+    return commit if commit is not None and commit.fingerprint == task.fingerprint else None
 
 
 def require(files: Files, job: str, unit: str) -> Commit:

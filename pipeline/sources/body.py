@@ -12,12 +12,13 @@ import io
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, Protocol
+from typing import Final
 
 import brotli  # type: ignore[import-untyped]
 import zstandard
 
 from corpusmill.pipeline.sources.record import DamageReason, Slice
+from corpusmill.pipeline.sources.unpack import Decoder
 
 __all__ = ["BodyError", "decode_body"]
 
@@ -115,18 +116,6 @@ def _dechunk(body: bytes) -> bytes:
     return content.getvalue()
 
 
-class _Decoder(Protocol):
-    """What `zlib.decompressobj` and `ZstdDecompressor.decompressobj` have in common."""
-
-    @property
-    def eof(self) -> bool: ...
-
-    @property
-    def unused_data(self) -> bytes: ...
-
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-
 def _decompress(coding: str, body: bytes, stored: int, piece: Slice) -> bytes:
     decoder = _DECODERS.get(coding)
     if decoder is None:
@@ -144,7 +133,7 @@ def _decompress(coding: str, body: bytes, stored: int, piece: Slice) -> bytes:
     return content.getvalue()
 
 
-def _streams(body: bytes, new_decoder: Callable[[], _Decoder], magic: bytes) -> Iterator[bytes]:
+def _streams(body: bytes, new_decoder: Callable[[], Decoder], magic: bytes) -> Iterator[bytes]:
     """The content of one or more compressed streams after each other; what else follows is no part of them."""
     position = 0
     arrived = False

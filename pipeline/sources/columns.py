@@ -1,14 +1,14 @@
 """From the fields of a line or row to a record: what all inputs with named fields share."""
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from corpusmill.pipeline.sources.record import Record, Slice, is_decode_error, parse_date
+from corpusmill.pipeline.sources.record import Record, Slice, is_decode_error, milliseconds, parse_date
 from corpusmill.schemas.errors import SourceError
 
 __all__ = ["FIELDS", "TABLE_ERRORS", "batch_rows", "check_names", "find_columns", "raise_failure", "row_record"]
@@ -19,7 +19,6 @@ FIELDS: Final = ("id", "text", "title", "url", "date", "language")
 TABLE_ERRORS: Final = (pa.ArrowException, UnicodeDecodeError, MemoryError, OSError)
 """What pyarrow raises where data is damaged, a length that no memory can hold included; see `raise_failure`."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DATE: Final = pa.timestamp("ms", tz="UTC")
 _PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _FIRST_SECOND: Final = int(datetime.min.replace(tzinfo=UTC).timestamp())
@@ -56,7 +55,7 @@ def row_record(
     record.key = _whole_number(values.get("id")) or strings["id"] or place
     record.url, record.title, record.language = strings["url"], strings["title"], strings["language"]
     date = values.get("date")
-    record.date = _milliseconds(date) if isinstance(date, datetime) else parse_date(strings["date"])
+    record.date = milliseconds(date) if isinstance(date, datetime) else parse_date(strings["date"])
     text = strings["text"] or ""
     if not text.strip():
         record.reason = "no_text"
@@ -78,10 +77,6 @@ def _string(value: Any) -> str | None:
 
 def _whole_number(value: Any) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _milliseconds(date: datetime) -> int:
-    return (date - _EPOCH) // timedelta(milliseconds=1)
 
 
 def check_names(schema: pa.Schema) -> None:

@@ -3,9 +3,10 @@
 import io
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import IO, Final
 
-from corpusmill.pipeline.sources.record import DamageReason, Record, Slice, damaged, open_input
+from corpusmill.pipeline.sources.record import DamageReason, Record, Slice, choose_starts, damaged, open_input
 from corpusmill.pipeline.sources.whole_files import file_record, read_files
 from corpusmill.pipeline.sources.zip_archive import Entry, is_zip, next_entry, read_directory, read_entry
 
@@ -22,13 +23,10 @@ def ranges(location: str, *, index: str | None, n_bytes: int, target_bytes: int)
         SourceError: there is no such file.
         OSError: the disk or the network failed.
     """
-    starts = [0]
     with open_input(location) as file:
         entries = read_directory(file) if _is_archive(file, location) else None
-    for entry in (entries or [])[1:]:
-        if entry.start >= starts[-1] + target_bytes:
-            starts.append(entry.start)
-    return list(zip(starts, [*starts[1:], n_bytes], strict=True))
+    starts = choose_starts((entry.start for entry in (entries or [])[1:]), target_bytes)
+    return list(pairwise([*starts, n_bytes]))
 
 
 def records(piece: Slice, counts: Counter[str]) -> Iterator[Record]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any, Final
 
 import pyarrow.parquet as pq
@@ -16,7 +16,7 @@ from corpusmill.pipeline.sources.columns import (
     row_record,
 )
 from corpusmill.pipeline.sources.parquet_footer import FooterError, RowGroup, read_footer
-from corpusmill.pipeline.sources.record import DamageReason, Record, Slice, damaged, open_input
+from corpusmill.pipeline.sources.record import DamageReason, Record, Slice, choose_starts, damaged, open_input
 
 __all__ = ["ranges", "records"]
 
@@ -33,16 +33,13 @@ def ranges(location: str, *, index: str | None, n_bytes: int, target_bytes: int)
         SourceError: there is no such file.
         OSError: the disk or the network failed.
     """
-    starts = [0]
     with open_input(location) as file:
         try:
             groups = read_footer(file)
         except FooterError:
             groups = []
-    for group in groups[1:]:
-        if group.start >= starts[-1] + target_bytes:
-            starts.append(group.start)
-    return list(zip(starts, [*starts[1:], n_bytes], strict=True))
+    starts = choose_starts((group.start for group in groups[1:]), target_bytes)
+    return list(pairwise([*starts, n_bytes]))
 
 
 def records(piece: Slice, counts: Counter[str]) -> Iterator[Record]:

@@ -1,11 +1,11 @@
 """What every reader shares: the slice of a file that it reads, the record that it yields, rows of `tables.RAW`."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import fsspec
 import numpy as np
@@ -20,8 +20,10 @@ __all__ = [
     "Record",
     "RecordBuilder",
     "Slice",
+    "choose_starts",
     "damaged",
     "is_decode_error",
+    "milliseconds",
     "open_input",
     "parse_date",
     "record_ids",
@@ -155,12 +157,34 @@ def parse_date(text: str | None) -> int | None:
         date = datetime.fromisoformat((text or "").strip())
         if date.tzinfo is None:
             date = date.replace(tzinfo=UTC)
-        return (date.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
+        return milliseconds(date.astimezone(UTC))
     except (ValueError, OverflowError):  # beyond the years 1 to 9999 in UTC
         return None
 
 
-def open_input(location: str) -> IO[bytes]:
+def milliseconds(date: datetime) -> int:
+    """A date with a zone as ms since 1970 UTC."""
+    return (date - _EPOCH) // timedelta(milliseconds=1)
+
+
+def choose_starts(places: Iterable[int], target_bytes: int) -> list[int]:
+    """Where ranges begin that are at least `target_bytes` long, but for the last one.
+
+    Args:
+        places: where the file can be cut, ascending.
+        target_bytes: wanted size.
+
+    Returns:
+        0 and some of the places.
+    """
+    starts = [0]
+    for place in places:
+        if place >= starts[-1] + target_bytes:
+            starts.append(place)
+    return starts
+
+
+def open_input(location: str) -> io.BufferedReader:
     """Open a local path or fsspec URL for reading; seekable.
 
     Raises:

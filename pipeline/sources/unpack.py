@@ -8,13 +8,13 @@ import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, Any, Final, Protocol, cast
+from typing import IO, Any, Final, Protocol
 
 import zstandard
 
 from corpusmill.pipeline.sources.record import DamageReason, Slice
 
-__all__ = ["Unpacked", "is_packed", "open_content"]
+__all__ = ["GZIP_HEADER", "Decoder", "Unpacked", "is_packed", "open_content"]
 
 _PIECE: Final = 1 << 10
 """Packed bytes that are decoded at a time; the most that they grow to is 1 MB in gzip, 32 MB in zstd."""
@@ -25,14 +25,19 @@ _HEADER: Final = 10
 _NOT_PADDING: Final = re.compile(rb"[^\0]")
 
 
-class _Decoder(Protocol):
-    @property
-    def eof(self) -> bool: ...
+class Decoder(Protocol):
+    """What the decoders of gzip and zstd have in common: `zlib.decompressobj`, `ZstdDecompressor.decompressobj`."""
 
     @property
-    def unused_data(self) -> bytes: ...
+    def eof(self) -> bool:
+        """Whether the stream has ended."""
 
-    def decompress(self, data: bytes, /) -> bytes: ...
+    @property
+    def unused_data(self) -> bytes:
+        """What came behind its end."""
+
+    def decompress(self, data: bytes, /) -> bytes:
+        """What further bytes decode to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +46,20 @@ class _Format:
 
     magic: re.Pattern[bytes]
     header: re.Pattern[bytes]
-    decoder: Callable[[], _Decoder]
+    decoder: Callable[[], Decoder]
 
+
+GZIP_HEADER: Final = rb"\x1f\x8b\x08[\x00-\x1f].{4}[\x00\x02\x04][\x00-\x0d\xff]"
+"""Pattern (DOTALL) of what gzip members begin with as writers make them, not chance or malice.
+
+The reserved flags are 0; of the extra flags and systems there are only those that RFC 1952 §2.3.1 defines.
+"""
 
 _FRAME: Final = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")  # a frame, or one that is to be skipped
 _FORMATS: Final = (
     _Format(
         re.compile(rb"\x1f\x8b"),
-        # The reserved flags are 0; of the extra flags and systems only those that RFC 1952 §2.3.1 defines.
-        re.compile(rb"\x1f\x8b\x08[\x00-\x1f].{4}[\x00\x02\x04][\x00-\x0d\xff]", re.DOTALL),
+        re.compile(GZIP_HEADER, re.DOTALL),
         lambda: zlib.decompressobj(16 + zlib.MAX_WBITS),
     ),
     _Format(_FRAME, _FRAME, lambda: zstandard.ZstdDecompressor().decompressobj()),
@@ -61,13 +71,13 @@ def is_packed(file: IO[bytes]) -> bool:
     return _format(file) is not None
 
 
-def open_content(file: IO[bytes], piece: Slice) -> tuple[io.BufferedReader, "Unpacked | None"]:
+def open_content(file: io.BufferedReader, piece: Slice) -> tuple[io.BufferedReader, "Unpacked | None"]:
     """The content of a file as a stream, and the unpacker that tells about damage; None for a file as it is."""
     found = _format(file)
     if found is not None:
         unpacked = Unpacked(file, piece, found)
         return io.BufferedReader(unpacked, _BUFFER), unpacked
-    return _buffered(file), None
+    return file, None
 
 
 def _format(file: IO[bytes]) -> _Format | None:
@@ -75,11 +85,6 @@ def _format(file: IO[bytes]) -> _Format | None:
     head = file.read(4)
     file.seek(0)
     return next((form for form in _FORMATS if form.magic.match(head)), None)
-
-
-def _buffered(file: IO[bytes]) -> io.BufferedReader:
-    """Files of fsspec have a `readline` that knows no limit."""
-    return file if isinstance(file, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, file), _BUFFER)
 
 
 class Unpacked(io.RawIOBase):
@@ -94,13 +99,13 @@ class Unpacked(io.RawIOBase):
         ends_lines: whether all members so far end with a line, so that the next one begins with one.
     """
 
-    def __init__(self, file: IO[bytes], piece: Slice, form: _Format) -> None:
+    def __init__(self, file: io.BufferedReader, piece: Slice, form: _Format) -> None:
         self.damage: DamageReason | None = None
         self.ends_lines = True
-        self._file = _buffered(file)
+        self._file = file
         self._piece = piece
         self._format = form
-        self._decoder: _Decoder | None = None
+        self._decoder: Decoder | None = None
         self._start = 0
         self._lost = False
         self._ready = memoryview(b"")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from corpusmill.pipeline.sources.record import DamageReason, Slice
+from corpusmill.pipeline.sources.unpack import GZIP_HEADER
 from corpusmill.pipeline.sources.warc_text import BLOCK, Member, Region, Stop, Text
 
 __all__ = ["MAGIC", "GzipText", "find_members"]
@@ -23,8 +24,7 @@ _CRC, _EXTRA, _NAME, _COMMENT, _RESERVED = 2, 4, 8, 16, 0xE0  # RFC 1952 §2.3.1
 _FIXED: Final = 10
 _TRAILER: Final = 8
 _INPUT: Final = 1 << 14
-# Extra flags and system as RFC 1952 knows them: what writers of members set, and what chance and malice do not.
-_MEMBER = re.compile(rb"(?=\x1f\x8b\x08[\x00-\x1f].{4}[\x00\x02\x04][\x00-\x0d\xff])", re.DOTALL)
+_MEMBER = re.compile(rb"(?=%b)" % GZIP_HEADER, re.DOTALL)  # members may seem to begin within others
 
 
 def find_members(region: Region, start: int) -> Iterator[int]:

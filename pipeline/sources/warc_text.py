@@ -1,5 +1,6 @@
 """Bytes that a record reader looks at ahead of where it reads: those of a plain file here, of gzip in `warc_gzip`."""
 
+import abc
 from dataclasses import dataclass
 from typing import IO, Final
 
@@ -85,7 +86,7 @@ class Stop:
     resume: int
 
 
-class Text:
+class Text(abc.ABC):
     """A text that is read from front to back, with a window in which any place can be looked at.
 
     Positions count the bytes of the text. Those before `position`, the front, are gone.
@@ -108,21 +109,21 @@ class Text:
         """Where what is held ends."""
         return self.position + len(self.buffer)
 
+    @abc.abstractmethod
     def more(self) -> bool:
         """Hold some more bytes; False, with `stop` set, when there are none."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def member(self, position: int) -> Member:
         """The member that holds the byte at a position; the last one that is known where none does."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def boundary(self, position: int) -> int | None:
         """Where the first member ends that ends at `position` or behind; None while that is not known."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def ends_at(self, position: int) -> int | None:
         """The offset at which the file can be read on if a record ends at `position`; None within a member."""
-        raise NotImplementedError
 
     def settle(self, member: Member) -> None:
         """Read on until it is known where a member ends and whether it is sound, or the window is full."""

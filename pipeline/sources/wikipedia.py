@@ -16,7 +16,15 @@ from typing import IO, Final, Literal
 
 from corpusmill.pipeline.sources.mediawiki import PageReader, read_head
 from corpusmill.pipeline.sources.mediawiki_page import Wanted
-from corpusmill.pipeline.sources.record import DamageReason, Record, Slice, damaged, is_decode_error, open_input
+from corpusmill.pipeline.sources.record import (
+    DamageReason,
+    Record,
+    Slice,
+    choose_starts,
+    damaged,
+    is_decode_error,
+    open_input,
+)
 from corpusmill.pipeline.sources.unpack import is_packed, open_content
 from corpusmill.pipeline.sources.wikipedia_bzip2 import is_bzip2, read_blocks, stream_starts, streams
 from corpusmill.schemas.errors import SourceError
@@ -122,7 +130,9 @@ def _packing(file: IO[bytes]) -> _Packing:
     return "other" if is_packed(file) else "none"
 
 
-def _content(file: IO[bytes], packing: _Packing, piece: Slice, start: int = 0) -> Iterator[bytes | DamageReason]:
+def _content(
+    file: io.BufferedReader, packing: _Packing, piece: Slice, start: int = 0
+) -> Iterator[bytes | DamageReason]:
     """The text of a dump, from byte `start` of it where it is not packed."""
     if packing == "bzip2":
         yield from read_blocks(file, 0, file.seek(0, io.SEEK_END), piece)
@@ -192,8 +202,4 @@ def _offsets(lines: IO[bytes], n_bytes: int) -> Iterator[int]:
 
 def _choose(offsets: Iterable[int], n_bytes: int, target_bytes: int) -> list[int]:
     """Starts of ranges of at least `target_bytes`, but for the last, which holds more than the closing tag."""
-    starts = [0]
-    for offset in offsets:
-        if offset >= starts[-1] + target_bytes and offset <= n_bytes - _CLOSING_STREAM:
-            starts.append(offset)
-    return starts
+    return choose_starts((offset for offset in offsets if offset <= n_bytes - _CLOSING_STREAM), target_bytes)
