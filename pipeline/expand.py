@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import fsspec
 
-from corpusmill.pipeline.sources import dataset
+from corpusmill.pipeline.sources.tables import dataset
 from corpusmill.schemas.errors import CorpusmillError, RecipeError, SourceError
 
 __all__ = ["Found", "expand", "is_http"]

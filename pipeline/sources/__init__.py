@@ -1,8 +1,8 @@
 """Readers: bytes of a raw dump to record batches of `tables.RAW`, one row a record.
 
-Each kind is a module with two functions: ``records(piece, counts)`` yields a `Record` for each record of a slice,
-damage included, and ``ranges(location, index=, n_bytes=, target_bytes=)`` cuts a file into slices that can be
-read alone. Damage never raises; a file that is missing or an I/O error does.
+Each kind is a module of a folder here with two functions: ``records(piece, counts)`` yields a `Record` for each record
+of a slice, damage included, and ``ranges(location, index=, n_bytes=, target_bytes=)`` cuts a file into slices that can
+be read alone. Damage never raises; a file that is missing or an I/O error does.
 """
 
 from collections import Counter
@@ -12,15 +12,18 @@ from typing import Final, Protocol
 
 import pyarrow as pa
 
-from corpusmill.pipeline.sources import dataset, html_files, jsonl, parquet, text, warc, wikipedia
+from corpusmill.pipeline.sources.files import html, text
 from corpusmill.pipeline.sources.record import Record, RecordBuilder, Slice
+from corpusmill.pipeline.sources.tables import dataset, jsonl, parquet
+from corpusmill.pipeline.sources.warc import reader as warc_reader
+from corpusmill.pipeline.sources.wikipedia import reader as wikipedia_reader
 from corpusmill.schemas.errors import SourceError
 
 __all__ = ["KINDS", "Reader", "Slice", "index_of", "is_index", "ranges", "read"]
 
 
 class Reader(Protocol):
-    """What a module of this package offers for its kind of input."""
+    """What a module offers for its kind of input."""
 
     def records(self, piece: Slice, counts: Counter[str]) -> Iterator[Record]:
         """The records of a slice, in order; what is not a record is counted by type."""
@@ -31,10 +34,10 @@ class Reader(Protocol):
 
 KINDS: Final[Mapping[str, Reader]] = MappingProxyType(
     {
-        "warc": warc,
-        "wet": warc,
-        "wikipedia": wikipedia,
-        "html": html_files,
+        "warc": warc_reader,
+        "wet": warc_reader,
+        "wikipedia": wikipedia_reader,
+        "html": html,
         "text": text,
         "jsonl": jsonl,
         "parquet": parquet,
@@ -98,7 +101,7 @@ def ranges(kind: str, location: str, *, index: str | None, n_bytes: int, target_
 
 def index_of(kind: str, location: str) -> str | None:
     """Where the index of a file lies by its name (path or URL); it need not exist. None where there can be none."""
-    return wikipedia.find_index(location) if kind == "wikipedia" else None
+    return wikipedia_reader.find_index(location) if kind == "wikipedia" else None
 
 
 def is_index(kind: str, location: str) -> bool:

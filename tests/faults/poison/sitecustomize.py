@@ -3,7 +3,7 @@
 import os
 import signal
 
-from corpusmill.pipeline.sources import jsonl
+from corpusmill.pipeline.sources.tables import jsonl
 
 _records = jsonl.records
 

@@ -1,0 +1,1 @@
+"""WARC and ARC files, and the HTTP messages in them."""
