@@ -20,7 +20,7 @@ __all__ = ["MANIFEST", "ManifestJob", "balance", "make_manifest"]
 STAGE_VERSION = 1
 MANIFEST = f"{DATASET}/manifest.json"
 
-_SHAPING = ("corpusmill", "fasttext-numpy2", "fastwarc", "pyarrow", "resiliparse", "tokenizers", "datasketch", "xxhash")
+_SHAPING = ("corpusmill", "fasttext-numpy2", "pyarrow", "resiliparse", "tokenizers", "datasketch", "xxhash", "isal")
 
 
 class ManifestJob:

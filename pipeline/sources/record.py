@@ -1,6 +1,7 @@
 """What every reader shares: the slice of a file that it reads, the record that it yields, rows of `tables.RAW`."""
 
 import io
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -50,8 +51,11 @@ or page that cannot be parsed; `bomb` and `too_large`: see `Slice.max_ratio` and
 _MAX_ROWS = 256
 _MAX_BATCH = 8 << 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _BOMB_BYTES = 1 << 20
 _SCHEMA = RAW.schema()
+_FIELDS = [name for name in _SCHEMA.names if name != "id"]
+_get_fields = operator.attrgetter(*_FIELDS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,14 +161,14 @@ def parse_date(text: str | None) -> int | None:
         date = datetime.fromisoformat((text or "").strip())
         if date.tzinfo is None:
             date = date.replace(tzinfo=UTC)
-        return milliseconds(date.astimezone(UTC))
+        return milliseconds(date)
     except (ValueError, OverflowError):  # beyond the years 1 to 9999 in UTC
         return None
 
 
 def milliseconds(date: datetime) -> int:
     """A date with a zone as ms since 1970 UTC."""
-    return (date - _EPOCH) // timedelta(milliseconds=1)
+    return (date - _EPOCH) // _MILLISECOND
 
 
 def choose_starts(places: Iterable[int], target_bytes: int) -> list[int]:
@@ -208,49 +212,61 @@ def is_decode_error(error: OSError) -> bool:
 
 
 class RecordBuilder:
-    """Collects records into batches of `tables.RAW` of at most 256 rows and about 8 MB of content."""
+    """Collects records into batches of `tables.RAW` of at most 256 rows and about 8 MB of content.
+
+    Content is copied at once, while it is in the processor's cache, and released.
+    """
 
     def __init__(self, piece: Slice) -> None:
         self._source = piece.source
         self._file_path = piece.file_path
+        self._begin()
+
+    def _begin(self) -> None:
         self._records: list[Record] = []
-        self._n_bytes = 0
+        self._ends = [0]
+        self._contents = pa.allocate_buffer(_MAX_BATCH)  # Arrow's pool gives the same pages again, malloc does not
 
     def __len__(self) -> int:
         return len(self._records)
 
     def add(self, record: Record) -> None:
-        """Append a record."""
+        """Append a record; takes its content out of it."""
+        start, end = self._ends[-1], self._ends[-1] + len(record.content or b"")
+        if end > self._contents.size:
+            held = memoryview(self._contents).cast("B")[:start]
+            self._contents = pa.allocate_buffer(end)
+            memoryview(self._contents).cast("B")[:start] = held
+        if record.content:
+            memoryview(self._contents).cast("B")[start:end] = record.content
+        record.content = None if record.content is None else b""
         self._records.append(record)
-        self._n_bytes += len(record.content or b"")
+        self._ends.append(end)
 
     @property
     def full(self) -> bool:
         """Whether it is time for `finish`."""
-        return len(self._records) >= _MAX_ROWS or self._n_bytes >= _MAX_BATCH
+        return len(self._records) >= _MAX_ROWS or self._ends[-1] >= _MAX_BATCH
 
     def finish(self) -> pa.RecordBatch:
         """The records added since the last call, with the schema of `tables.RAW`."""
-        records, self._records, self._n_bytes = self._records, [], 0
+        columns = dict(zip(_FIELDS, zip(*map(_get_fields, self._records), strict=True), strict=True))
         made = {
-            "id": record_ids(self._source, [record.key for record in records]),
-            "file_path": pa.array([record.file_path or self._file_path for record in records], pa.string()),
-            "content": _binary([record.content for record in records]),
+            "id": record_ids(self._source, [record.key for record in self._records]),
+            "file_path": pa.array([path or self._file_path for path in columns["file_path"]], pa.string()),
+            "content": self._content(columns["content"]),
         }
-        columns = [
-            made[column.name]
-            if column.name in made
-            else pa.array([getattr(record, column.name) for record in records], column.type)
+        self._begin()
+        arrays = [
+            made[column.name] if column.name in made else pa.array(columns[column.name], column.type)
             for column in _SCHEMA
         ]
-        return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)
+        return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
 
-
-def _binary(values: Sequence[bytes | memoryview | None]) -> pa.Array:
-    """The values as large_binary; Arrow's own conversion copies them twice."""
-    ends = np.cumsum([0, *(0 if value is None else len(value) for value in values)], dtype=np.int64)
-    there = pa.array([True if value is not None else None for value in values], pa.bool_())
-    data = pa.py_buffer(b"".join(value for value in values if value is not None))
-    return pa.Array.from_buffers(
-        pa.large_binary(), len(values), [there.buffers()[0], pa.py_buffer(ends), data], there.null_count
-    )
+    def _content(self, values: Sequence[bytes | None]) -> pa.Array:
+        there = pa.array([True if value is not None else None for value in values], pa.bool_())
+        places = pa.py_buffer(np.array(self._ends, np.int64))
+        data = self._contents[: self._ends[-1]]
+        return pa.Array.from_buffers(
+            pa.large_binary(), len(values), [there.buffers()[0], places, data], there.null_count
+        )

@@ -8,14 +8,15 @@ Every decoder works block by block, so a bomb costs the memory that a record may
 """
 
 import codecs
+import functools
 import io
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import brotli  # type: ignore[import-untyped]
 import zstandard
+from isal import isal_zlib
 
 from corpusmill.pipeline.sources.record import DamageReason, Slice
 from corpusmill.pipeline.sources.unpack import Decoder
@@ -32,7 +33,7 @@ _NEXT_CHUNK = re.compile(rb"\r?\n(?!0+\r?\n(?!\s*\Z))" + _SIZE)  # the last one 
 _CUT_CHUNK = re.compile(rb"(?:\r?\n)?[ \t]*[0-9a-fA-F]*[ \t]*(?:;[^\n]*)?\r?")
 
 _MAX_CODINGS = 5  # as curl and urllib3 do: each one may cost as much as a whole record
-_BLOCK = 256  # of input; the most that it grows to is 0.25 MB in deflate, 8 MB in zstd
+_BLOCK, _SMALL_BLOCK = 1 << 13, 1 << 8  # of input; the most that it grows to is 8 MB, in deflate and in zstd
 _OUTPUT = 1 << 16
 _MAX_WINDOW = 8 << 20  # RFC 9659 §3
 
@@ -64,9 +65,7 @@ def decode_body(body: bytes, piece: Slice, *, transfer_encoding: str = "", conte
     Raises:
         BodyError: the body is damaged, of an unknown encoding, or grows too large.
     """
-    applied = f"{content_encoding},{transfer_encoding}".lower().split(",")
-    codings = [coding.partition(";")[0].strip() for coding in applied]
-    codings = [coding for coding in codings if coding not in ("", "identity")]
+    codings = _list_codings(f"{content_encoding},{transfer_encoding}")
     if len(codings) > _MAX_CODINGS:
         raise BodyError("damaged_body")
     stored = len(body)
@@ -78,6 +77,12 @@ def decode_body(body: bytes, piece: Slice, *, transfer_encoding: str = "", conte
     if len(body) > piece.max_bytes:
         raise BodyError("too_large")
     return body
+
+
+@functools.lru_cache(maxsize=1 << 8)
+def _list_codings(applied: str) -> tuple[str, ...]:
+    codings = (coding.partition(";")[0].strip() for coding in applied.lower().split(","))
+    return tuple(coding for coding in codings if coding not in ("", "identity"))
 
 
 def _looks_plain(body: bytes) -> bool:
@@ -128,20 +133,20 @@ def _decompress(coding: str, body: bytes, stored: int, piece: Slice) -> bytes:
                 raise BodyError("bomb")
             if content.tell() > piece.max_bytes:
                 raise BodyError("too_large")
-    except (zlib.error, brotli.error, zstandard.ZstdError):
+    except (isal_zlib.error, brotli.error, zstandard.ZstdError):  # type: ignore[misc]  # isal_zlib: its stub is wrong
         raise BodyError("damaged_body") from None
     return content.getvalue()
 
 
-def _streams(body: bytes, new_decoder: Callable[[], Decoder], magic: bytes) -> Iterator[bytes]:
+def _streams(body: bytes, new_decoder: Callable[[], Decoder], magic: bytes, n_input: int = _BLOCK) -> Iterator[bytes]:
     """The content of one or more compressed streams after each other; what else follows is no part of them."""
     position = 0
     arrived = False
     while position == 0 or body.startswith(magic, position):
         decoder = new_decoder()
         while not decoder.eof and position < len(body):
-            block = decoder.decompress(body[position : position + _BLOCK])
-            position += _BLOCK
+            block = decoder.decompress(body[position : position + n_input])
+            position += n_input
             arrived = arrived or bool(block)
             yield block
         if not decoder.eof and not arrived:
@@ -150,18 +155,20 @@ def _streams(body: bytes, new_decoder: Callable[[], Decoder], magic: bytes) -> I
 
 
 def _gunzip(body: bytes) -> Iterator[bytes]:
-    return _streams(body, lambda: zlib.decompressobj(32 + zlib.MAX_WBITS), _GZIP)  # gzip or zlib: servers mix them up
+    either = 32 + isal_zlib.MAX_WBITS  # gzip or zlib: servers mix them up
+    return _streams(body, lambda: isal_zlib.decompressobj(either), _GZIP)
 
 
 def _inflate(body: bytes) -> Iterator[bytes]:
     if body.startswith(_GZIP) or (body[0] & 15 == 8 and int.from_bytes(body[:2]) % 31 == 0):  # RFC 1950 §2.2
         return _gunzip(body)
-    return _streams(body, lambda: zlib.decompressobj(-zlib.MAX_WBITS), _GZIP)  # many servers leave out the zlib frame
+    bare = -isal_zlib.MAX_WBITS  # many servers leave out the zlib frame
+    return _streams(body, lambda: isal_zlib.decompressobj(bare), _GZIP)
 
 
 def _unzstd(body: bytes) -> Iterator[bytes]:
     frames = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-    return _streams(body, frames.decompressobj, _ZSTD)
+    return _streams(body, frames.decompressobj, _ZSTD, _SMALL_BLOCK)
 
 
 def _unbrotli(body: bytes) -> Iterator[bytes]:

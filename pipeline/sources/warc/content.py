@@ -78,21 +78,31 @@ def read_head(head: bytes) -> HttpHead:
     return HttpHead(reason, {name.lower(): value for name, value in reversed(_FIELD.findall(b"\n" + head))})
 
 
-def split_block(header: Header, block: bytes) -> tuple[HttpHead | None, bytes | memoryview]:
+def split_block(
+    header: Header, text: bytes, start: int = 0, end: int | None = None
+) -> tuple[HttpHead | None, bytes | memoryview]:
     """HTTP head and body of a block; no head where it is no HTTP response. Without a status line it counts as 200.
 
     The body is a view: copying it would take as long as all else that is done with a page of some 100 kB.
+
+    Args:
+        header: of the record.
+        text: holds the block.
+        start: where in `text` it begins.
+        end: where it ends; None: with `text`.
     """
-    if not block.startswith(b"HTTP/"):
+    end = len(text) if end is None else end
+    block = memoryview(text)[start:end]
+    if not text.startswith(b"HTTP/", start, end):
         if not is_http(header):
             return None, block
-        if not _FIELD_LINE.match(block):
-            is_bare = block.lstrip()[:1] in (b"<", b"")
+        if not _FIELD_LINE.match(text, start, end):
+            is_bare = text[start:end].lstrip()[:1] in (b"<", b"")
             return HttpHead(None if is_bare else "status", {}), block
-    blank = _BLANK_LINE.search(block)
+    blank = _BLANK_LINE.search(text, start, end)
     if blank is None:
-        return read_head(block), b""
-    return read_head(block[: blank.start() + 1]), memoryview(block)[blank.end() :]
+        return read_head(text[start:end]), b""
+    return read_head(text[start : blank.start() + 1]), block[blank.end() - start :]
 
 
 def make_record(

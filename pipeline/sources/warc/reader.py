@@ -1,9 +1,8 @@
 """WARC (ISO 28500) and ARC files, plain or packed by gzip: one member a record, one for all, or anything between.
 
-`resync.RecordReader` reads any file, healthy or not, and proves each record. Where it met nothing unusual for a
-while, fastwarc takes over, which is faster: as long as each record begins its own gzip member, or in a plain file where
-the one before it ends, and is followed by another one, there is nothing to prove. At the first record of which that
-cannot be said, the last one included, `RecordReader` goes on.
+`resync.RecordReader` reads any file, healthy or not, and proves each record. Most records need no proof, as each fills
+one gzip member whose checksum is right: these are read here, in a tenth of the time. At the first record of which that
+cannot be said `RecordReader` goes on, for a while.
 
 In .gz files offset and length are those of the gzip member, as a rule one a record. The records of a member that holds
 several have no length and are told apart by `record_index`. A record may also fill several members, or begin and end
@@ -11,18 +10,14 @@ within members, as in files packed by bgzip: its offset is that of the member it
 """
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import suppress
-from typing import IO, Any, Final
+from typing import IO, Final
 
-from fastwarc.stream_io import GzipReader
-from fastwarc.warc import ArchiveIterator
-
-from corpusmill.pipeline.sources.record import Record, Slice, is_decode_error, open_input
+from corpusmill.pipeline.sources.record import Record, Slice, open_input
 from corpusmill.pipeline.sources.warc import arc
 from corpusmill.pipeline.sources.warc import header as warc_header
 from corpusmill.pipeline.sources.warc.content import (
-    HttpHead,
     Place,
     block_limit,
     is_counted,
@@ -30,14 +25,15 @@ from corpusmill.pipeline.sources.warc.content import (
     split_block,
 )
 from corpusmill.pipeline.sources.warc.gzip_text import MAGIC, GzipText
-from corpusmill.pipeline.sources.warc.header import MAX_HEADER, Format, Header
+from corpusmill.pipeline.sources.warc.header import Format, Layouts
+from corpusmill.pipeline.sources.warc.members import sound_members
 from corpusmill.pipeline.sources.warc.resync import RecordReader
 from corpusmill.pipeline.sources.warc.text import BLOCK, Region
 
 __all__ = ["ranges", "records"]
 
 _PATIENCE: Final = 8
-_SHORT: Final = 1 << 18
+_END: Final = warc_header.ENDS[0]
 _FORMATS: Final[tuple[Format, ...]] = (warc_header, arc)
 
 
@@ -79,7 +75,7 @@ def _read(piece: Slice, region: Region, counts: Counter[str]) -> Iterator[Record
     reader = RecordReader(piece, region, counts, form, packed=packed)
     position, patience = region.start, _PATIENCE
     while position < region.end:
-        if packed and form is warc_header and region.end - position > _SHORT:
+        if packed and form is warc_header:
             start = position
             position = yield from _read_healthy(piece, region, counts, start)
             patience = 2 * patience if position == start else _PATIENCE
@@ -111,53 +107,22 @@ def _detect(piece: Slice, region: Region) -> tuple[Format, bool]:
 
 
 def _read_healthy(piece: Slice, region: Region, counts: Counter[str], start: int) -> Generator[Record, None, int]:
-    """The records from a gzip member on that need no proof: each fills one member and is followed by another one.
-
-    A record is held back until the next one begins, by which the member's checksum was found right: fastwarc reports
-    neither a body nor a member that ends early.
+    """The records from a gzip member on that fill one sound member each, in the usual form.
 
     Returns:
         Where the first member begins of which that cannot be said.
     """
-    region.seek(start)
-    file: Any = region  # fastwarc asks for no more than read and seek
-    stream: Any = GzipReader(file)
-    held: tuple[Header, HttpHead | None, bytes | memoryview] | None = None
-    try:
-        for raw in ArchiveIterator(stream, parse_http=False, max_header_len=MAX_HEADER, stream_detect=False):
-            offset: int = stream.frame_start_position()
-            if held is not None:
-                header, head, body = held
-                if offset == start or piece.is_bomb(offset - start, header.length):
-                    return start
-                if not is_counted(header, counts):
-                    yield make_record(piece, counts, header, Place(start, 0, offset - start), head, body)
-            start = offset
-            held = _take(raw, piece)
-            if held is None or stream.frame_start_position() != offset:
-                return start
-    except OSError as error:
-        if not is_decode_error(error):
-            raise
+    limit, layouts = block_limit(piece), Layouts()
+    for after, text in sound_members(region, start, limit):
+        found = layouts.parse(text)
+        if found is None:
+            return start
+        header, size = found
+        is_alone = size + header.length + len(_END) == len(text) and text.endswith(_END)
+        if not is_alone or piece.is_bomb(after - start, len(text)):
+            return start
+        if not is_counted(header, counts):
+            head, body = split_block(header, text, size, size + header.length)
+            yield make_record(piece, counts, header, Place(start, 0, after - start), head, body)
+        start = after
     return start
-
-
-def _take(raw: Any, piece: Slice) -> tuple[Header, HttpHead | None, bytes | memoryview] | None:
-    """What `make_record` needs of a record of fastwarc's; None if it is cut, or anything about it is unusual."""
-    fields = raw.headers.items_bytes()
-    header = warc_header.from_fields(fields)
-    if (
-        header is None
-        or header.length > block_limit(piece)
-        or header.length != raw.content_length
-        or raw.headers.status_line_bytes not in warc_header.VERSIONS
-        or _has_bare_lf(fields)
-    ):
-        return None
-    block = raw.reader.read()
-    return None if len(block) < header.length else (header, *split_block(header, block))
-
-
-def _has_bare_lf(fields: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Whether fastwarc took lines that end in a bare line feed for one."""
-    return b"\n" in b"".join(dict(fields).values())

@@ -201,7 +201,7 @@ def flipped(encoded: bytes) -> bytes:
         ("gzip", gzipped(PAGE)[:-5] + b"\0" + gzipped(PAGE)[-4:]),  # checksum
         ("gzip", b"\x00\x01\x02 neither markup nor gzip"),
         ("gzip", gzipped(PAGE)[:5]),
-        ("gzip", gzipped(PAGE) + b"\x1f\x8b\x08 rubbish"),
+        ("gzip", gzipped(PAGE) + b"\x1f\x8b\x08" + bytes(7) + b"\xff rubbish"),
         ("deflate", b"\x06\x01\x02 neither markup nor deflate"),
         ("br", b"\xff\x01\x02 neither markup nor brotli"),
         ("zstd", b"\x28\xb5\x2f\xfd\x00"),
