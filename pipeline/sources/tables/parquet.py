@@ -66,7 +66,8 @@ def records(piece: Slice, counts: Counter[str]) -> Iterator[Record]:
     with open_input(piece.location) as file:
         try:
             groups = read_footer(file)
-            table = pq.ParquetFile(file, buffer_size=_BUFFER, page_checksum_verification=True)
+            # pre_buffer would hold all of a row group
+            table = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True)
             check_names(table.schema_arrow)
         except (FooterError, *TABLE_ERRORS) as error:
             raise_failure(error)

@@ -3,6 +3,7 @@
 import datetime as dt
 import hashlib
 import io
+import random
 import struct
 from pathlib import Path
 from typing import Any
@@ -324,6 +325,13 @@ def test_a_dictionary_that_repeats_a_large_text_takes_little_memory(tmp_path: Pa
     path = write(tmp_path, {"text": column}, store_schema=False, dictionary_pagesize_limit=1 << 30)
     assert path.stat().st_size < 5_000_000  # for 400 MB of text
     assert peak_megabytes(path, "parquet", max_bytes=1_999_999) < 60
+
+
+def test_a_large_row_group_is_read_page_by_page(tmp_path: Path) -> None:
+    texts = [random.Random(i).randbytes(200_000).hex() for i in range(300)]
+    path = write(tmp_path, {"text": texts}, compression="zstd", use_dictionary=False, write_batch_size=1)
+    assert path.stat().st_size > 60_000_000
+    assert peak_megabytes(path, "parquet") < 85
 
 
 def test_row_groups_on_the_same_bytes_are_read_once(tmp_path: Path) -> None:
