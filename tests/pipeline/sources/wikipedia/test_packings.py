@@ -162,7 +162,7 @@ def test_a_bomb_takes_little_memory(tmp_path: Path, pack: Callable[[bytes], byte
     assert facts(rows)[:2] == PAGES[:2]
     assert (rows[2]["reason"], rows[2]["offset"]) == ("bomb", len(PARTS[0]) - len(LONG[0]) + 2)
     assert facts(rows)[3:] == ([PAGES[-1]] if pack is bz2.compress else [])
-    assert peak_megabytes(path, "wikipedia", max_ratio=100) < 60
+    assert peak_megabytes(path, "wikipedia", max_ratio=100) < 48
 
 
 def test_a_page_beyond_the_limit_is_not_held(tmp_path: Path) -> None:
