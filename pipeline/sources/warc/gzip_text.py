@@ -24,19 +24,32 @@ _CRC, _EXTRA, _NAME, _COMMENT, _RESERVED = 2, 4, 8, 16, 0xE0  # RFC 1952 §2.3.1
 _FIXED: Final = 10
 _TRAILER: Final = 8
 _INPUT: Final = 1 << 14
+_PROBE: Final = 1 << 10
+_PROBED: Final = 1 << 6  # enough to tell chance; damage behind it costs less than all
 _MEMBER = re.compile(rb"(?=%b)" % GZIP_HEADER, re.DOTALL)  # members may seem to begin within others
 
 
-def find_members(region: Region, start: int) -> Iterator[int]:
-    """Offsets from `start` on at which the bytes look like the header of a gzip member."""
+def find_members(region: Region, start: int, until: int | None = None) -> Iterator[int]:
+    """Offsets from `start` on, and before `until`, at which a gzip member that is not empty seems to begin."""
     position = start
-    while position < region.end:
+    while position < region.end and (until is None or position < until):
         block = region.look(position, BLOCK + _FIXED - 1)
         for match in _MEMBER.finditer(block):
-            yield position + match.start()
+            if until is not None and position + match.start() >= until:
+                return
+            if _has_content(region.look(position + match.start(), _PROBE)):
+                yield position + match.start()
         if len(block) < _FIXED:
             return
         position += len(block) - _FIXED + 1
+
+
+def _has_content(data: bytes) -> bool:
+    try:
+        size = _header_size(data)
+        return size is not None and bool(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[size:], _PROBED))
+    except (EOFError, zlib.error):
+        return False
 
 
 def _header_size(head: bytes) -> int | None:
@@ -75,11 +88,14 @@ class GzipText(Text):
         offset: where the first member begins.
         window: see `Text`.
         piece: its limits tell what a bomb is.
+
+    Attributes:
+        work: bytes read and decoded.
     """
 
     def __init__(self, region: Region, offset: int, window: int, piece: Slice) -> None:
         super().__init__(0, window)
-        self.n_decoded = 0
+        self.work = 0
         self._region = region
         self._piece = piece
         self._members: deque[Member] = deque()
@@ -106,6 +122,12 @@ class GzipText(Text):
         """How many members are known."""
         return len(self._members)
 
+    def leads_to(self, offset: int) -> bool:
+        """Whether a sound member ends just at an offset; reads up to there."""
+        while self._next - len(self._input) < offset and self.end - self.position <= self.window and self.more():
+            pass
+        return any(member.after == offset and member.sound for member in self._members)
+
     def drop(self, position: int) -> None:
         """See `Text.drop`."""
         super().drop(position)
@@ -125,6 +147,7 @@ class GzipText(Text):
         data = self._region.look(self._next, _INPUT)
         self._next += len(data)
         self._input += data
+        self.work += len(data)
         return bool(data)
 
     def _stop(self, reason: DamageReason | None, offset: int, resume: int) -> None:
@@ -153,6 +176,8 @@ class GzipText(Text):
         self._decoder = zlib.decompressobj(-zlib.MAX_WBITS)
         self._crc = 0
         self._open = Member(offset, self.end)
+        if self._members and self._members[-1].start == self.end:
+            self._members.pop()  # without content it is of no use, and there may be millions
         self._members.append(self._open)
 
     def _decode(self, member: Member) -> bool:
@@ -166,13 +191,13 @@ class GzipText(Text):
         except zlib.error:
             text = _decode_until_error(before, self._input)
             self.buffer += text
-            self.n_decoded += len(text)
+            self.work += len(text)
             self._stop("damaged_compression", member.offset, member.offset + 1)
             return bool(text)
         self._input = self._decoder.unused_data if self._decoder.eof else self._decoder.unconsumed_tail
         self._crc = zlib.crc32(text, self._crc)
         self.buffer += text
-        self.n_decoded += len(text)
+        self.work += len(text)
         n_stored = self._next - len(self._input) - member.offset
         n_text = self.end - member.start
         if self._decoder.eof:

@@ -1,5 +1,6 @@
 """WARC and ARC files that are damaged: what is whole is read, what is not is told with its place, nothing is made up."""
 
+import gzip
 import json
 import zlib
 from collections import Counter
@@ -11,9 +12,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.pipeline.sources.rows import peak_megabytes
 from tests.pipeline.sources.warc.test_reader import http, member, pages, read_warc, warc
 
 __all__ = ["read_warc"]
+
+Rows = list[dict[str, Any]]
 
 WITHIN = b"<p>as it stands in a file:\r\n\r\nWARC/1.0\r\nWARC-Type: response\r\nContent-Length: 7\r\n\r\n\x1f\x8b\x08\r\n\r\n"
 RECORDS = [*pages(2), warc(http(WITHIN)), *pages(5)[2:], warc(http(b"<p>" + WITHIN * 3))]
@@ -121,7 +125,107 @@ def test_a_wrong_length_costs_no_other_record_of_a_plain_file(read_warc: Any, di
     assert {row["reason"] for row in rows if row["reason"]} <= {"damaged_length", "damaged_header", "damaged_end"}
 
 
-@pytest.mark.parametrize("piece", [b"\x1f\x8b\x08", b"WARC/1.0\r\n", b"WARC/1.0\r\nWARC-Type: response\r\n"])
+def contents(rows: Rows) -> list[bytes]:
+    return [row["content"] for row in rows if row["content"] is not None]
+
+
+def stored(record: bytes) -> bytes:
+    """A gzip member that holds its content as it is."""
+    return gzip.compress(record, compresslevel=0, mtime=0)
+
+
+def archive(pack: Any) -> bytes:
+    """A WARC file that is a payload in another one."""
+    return b"".join(pack(warc(http(b"<p>within %d" % i))) for i in range(6))
+
+
+def test_a_length_beyond_what_disks_can_hold_is_damage(read_warc: Any) -> None:
+    first, second = pages(2)
+    rows, _ = read_warc(first + warc(http(), length=10**15 - 1))
+    assert [(row["reason"], row["offset"]) for row in rows] == [(None, 0), ("damaged_end", len(first))]
+    rows, _ = read_warc(warc(http(), length=10**15 - 1) + second * 3)
+    assert [row["reason"] for row in rows] == ["damaged_length", None, None, None]
+
+
+def test_a_broken_member_that_takes_in_the_next_ones_is_left_before_them(read_warc: Any) -> None:
+    members = [stored(record) for record in pages(6)]
+    n_bytes = sum(map(len, members[1:4])) - 10 - 5 - 8  # up to the trailer of the third one
+    length = n_bytes.to_bytes(2, "little") + (n_bytes ^ 0xFFFF).to_bytes(2, "little")
+    broken = members[1][:11] + length + members[1][15:]
+    rows, _ = read_warc(b"".join([members[0], broken, *members[2:]]))
+    whole, _ = read_warc(b"".join(members))
+    assert contents(rows) == contents(whole[:1] + whole[2:])
+    assert [(row["offset"], row["length"]) for row in rows if row["reason"]] == [(len(members[0]), len(broken))]
+
+
+@pytest.mark.parametrize("n_lost", [5, 40, 400])
+def test_records_in_the_payload_of_a_record_that_lost_some_bytes_are_none(read_warc: Any, n_lost: int) -> None:
+    outer = warc(http(b"<p>" + archive(bytes)))
+    cut = outer[:500] + outer[500 + n_lost :]
+    first, *others = pages(5)
+    rows, _ = read_warc(b"".join([first, cut, *others]))
+    assert contents(rows) == contents(read_warc(b"".join([first, *others]))[0])
+
+
+@pytest.mark.parametrize("n_left", [500, 900, 1000])
+def test_records_in_the_payload_of_a_record_whose_end_is_missing_are_none(read_warc: Any, n_left: int) -> None:
+    before = pages(3)
+    rows, _ = read_warc(b"".join([*before, warc(http(b"<p>" + archive(bytes)))[:n_left]]))
+    assert contents(rows) == contents(read_warc(b"".join(before))[0])
+
+
+@pytest.mark.parametrize("place", [350, 700, 1500])
+def test_members_in_the_payload_of_a_broken_member_are_none(read_warc: Any, place: int) -> None:
+    outer = stored(warc(http(b"<p>" + archive(member))))
+    first, *others = map(member, pages(5))
+    rows, _ = read_warc(b"".join([first, outer[:place] + outer[place + 1 :], *others]))
+    assert contents(rows) == contents(read_warc(b"".join([first, *others]))[0])
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("n_between", [1, 2, 3, 12])
+def test_records_between_two_damaged_ones_are_kept(read_warc: Any, packed: bool, n_between: int) -> None:
+    records = [member(record) if packed else record for record in pages(n_between + 4)]
+    whole, _ = read_warc(b"".join(records))
+    hit = (1, n_between + 2)
+    rows, _ = read_warc(b"".join(b"?" + record[1:] if i in hit else record for i, record in enumerate(records)))
+    assert contents(rows) == [row["content"] for i, row in enumerate(whole) if i not in hit]
+    assert sum(row["reason"] is not None for row in rows) == 2
+
+
+def test_an_arc_record_that_lost_bytes_takes_none_from_the_next_url(read_warc: Any) -> None:
+    blocks = [http(b"<p>" + bytes([65 + i]) * 100) for i in range(4)]
+    heads = [b"http://t/%d 1.2.3.4 20200101000000 text/html %d\n" % (i, len(block)) for i, block in enumerate(blocks)]
+    records = [head + block + b"\n" for head, block in zip(heads, blocks, strict=True)]
+    rows, _ = read_warc(b"".join([records[0], records[1][:-20] + records[1][-18:], *records[2:]]))
+    assert {row["url"] for row in rows} <= {None, *(f"http://t/{i}" for i in range(4))}
+    assert contents(rows)[0].endswith(b"A") and contents(rows)[-1].endswith(b"D")
+
+
+def test_millions_of_empty_members_are_stepped_over(read_warc: Any) -> None:
+    rows, _ = read_warc(member() * 50_000 + member(pages(1)[0]))
+    assert [row["offset"] for row in rows] == [50_000 * len(member())]
+
+
+@pytest.mark.parametrize("one_member", [True, False])
+def test_memory_does_not_grow_with_a_damaged_file(tmp_path: Path, one_member: bool) -> None:
+    film = warc(http(bytes(150 << 20), content_type="video/mp4"))
+    damaged = b"".join([*pages(3), film, b"?", *pages(3), film])
+    path = tmp_path / "film.warc"
+    path.write_bytes(gzip.compress(damaged, compresslevel=1) if one_member else damaged)
+    assert peak_megabytes(path, "warc") < 200
+
+
+HOSTILE = [
+    b"\x1f\x8b\x08",
+    b"\x1f\x8b\x08\x04\0\0\0\0\0\x03\xff\xff",
+    member(b"?"),
+    b"WARC/1.0\r\n",
+    b"WARC/1.0\r\nWARC-Type: response\r\n",
+]
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
 def test_hostile_bytes_are_read_in_linear_time(read_warc: Any, piece: bytes) -> None:
     rows, _ = read_warc(piece * (2_000_000 // len(piece)))
     assert [row["content"] for row in rows] == [None] * len(rows)
