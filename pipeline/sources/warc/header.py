@@ -27,6 +27,7 @@ _FIELD = re.compile(rb"\n([^\s:]+)[ \t]*:[ \t]*([^\r\n]*)")
 _FIELD_LINES = re.compile(rb"(?:(?:[!#-'*+.0-9A-Z^-z|~-]+[ \t]*:|[ \t]+[^\s])[^\r\n]*\r?\n)++")
 _MAX_LAYOUTS, _MAX_FIELDS = 8, 64
 _BLANK = re.compile(rb"\r?\n")
+_VERSION: Final = b"WARC/"
 _USUAL = re.compile(rb"WARC/1\.[01]((?:\r\n[!#-'*+.0-9A-Z^-z|~-]+: [^\r\n]*)+)\r\n\r\n")
 
 
@@ -90,7 +91,8 @@ class Layouts:
                 if i > 0:
                     self._known.insert(0, self._known.pop(i))
                 header = _header(dict(zip(names, found.groups(), strict=True)))
-                return None if header is None else (header, found.end())
+                is_plain = text.find(_VERSION, len(_VERSION), found.end()) < 0  # else two headers may be one
+                return (header, found.end()) if header is not None and is_plain else None
         return self.parse(text) if self._learn(text) else None
 
     def _learn(self, text: bytes) -> bool:

@@ -1,14 +1,17 @@
 """Reads WARC and ARC records one by one and proves each of them; `search` finds the next one after damage.
 
 A record is believed if all its block is there and is properly followed: by blank lines and the next header or the end
-of the file or gzip member, or by exactly the end that its format prescribes. If it is alone in its gzip member, the
+of the file or gzip member, or by exactly the end that its format prescribes, unless a record that begins in its block
+goes on behind that. If it is alone in its gzip member, the
 checksum must be right too. Members that hold several records (one for the whole file, as a rule) prove them one by one,
 so that what lies before damage is kept; a checksum that fails at their end is a damaged stretch of its own.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Final
 
 from corpusmill.pipeline.sources.record import DamageReason, Record, Slice, damaged
 from corpusmill.pipeline.sources.warc.content import Place, block_limit, is_counted, make_record, split_block
@@ -18,6 +21,8 @@ from corpusmill.pipeline.sources.warc.search import Search, Where
 from corpusmill.pipeline.sources.warc.text import Member, Region, Text
 
 __all__ = ["RecordReader"]
+
+_CROSSINGS: Final = 1000  # candidates
 
 
 @dataclass(slots=True)
@@ -171,6 +176,8 @@ class RecordReader:
             return self._pass(text, header, member, first, last, is_slice=is_slice)
         reached = text.reach(last)
         after = self._grammar.after(text, last, strict=False) if reached else None
+        if after is not None and not self._grammar.starts_or_ends(text, after) and self._is_crossed(text, first, last):
+            after = None
         if after is not None and not self._is_settled(text, member, last, after):
             return self._fail(text, member, "damaged_compression", is_whole=False)
         if after is None:
@@ -188,6 +195,18 @@ class RecordReader:
             return True
         text.settle(final)
         return final.sound or text.stop is None
+
+    def _is_crossed(self, text: Text, first: int, last: int) -> bool:
+        """Whether a block holds the beginning of a record that ends behind it: then its own end is no end."""
+        block = text.look(first, min(last - first, self._limit))
+        for match in itertools.islice(self._form.START.finditer(block), _CROSSINGS):
+            found = self._grammar.header(text, first + match.start(), strict=True)
+            end = 0 if found is None else first + match.start() + found[1] + found[0].length
+            if end > last and text.reach(end):
+                after = self._grammar.after(text, end, strict=True)
+                if after is not None and self._grammar.starts_or_ends(text, after):
+                    return True
+        return False
 
     def _ends_early(self, text: Text, member: Member, last: int) -> bool:
         """Whether a record's member ends before the record's length is up, and another record follows it."""

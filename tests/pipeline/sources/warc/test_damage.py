@@ -47,6 +47,7 @@ def mutate(data: bytes, kind: str, place: int, size: int, change: bytes) -> tupl
 @example(kind="cut", where=0.99, size=3000, change=b"?")
 @example(kind="insert", where=0.5, size=1, change=b"WARC/1.0\r\nWARC-Type: response\r\n\r\n")
 @example(kind="insert", where=0.0, size=1, change=b"\x1f\x8b\x08")
+@example(kind="swap", where=0.0, size=704, change=b"?")  # a length that ends at another record's blank line
 def test_a_change_costs_the_records_that_it_touches_and_the_next(
     read_warc: Any, packed: bool, kind: str, where: float, size: int, change: bytes
 ) -> None:
