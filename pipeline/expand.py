@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import fsspec
 
+from corpusmill.pipeline.download.client import redact
 from corpusmill.pipeline.sources.tables import dataset
 from corpusmill.schemas.errors import CorpusmillError, RecipeError, SourceError
 
@@ -92,7 +93,7 @@ def _object_store(kind: str, path: str) -> Iterator[Found]:
     except ImportError as error:
         extra = _EXTRA.get(scheme)
         how = f"pip install 'corpusmill[{extra}]'" if extra else str(error)
-        raise RecipeError(f"{path!r}: {scheme}:// needs a package that is not installed: {how}") from error
+        raise RecipeError(f"{redact(path)!r}: {scheme}:// needs a package that is not installed: {how}") from error
     except FileNotFoundError:
         return
     except CorpusmillError:
@@ -100,8 +101,8 @@ def _object_store(kind: str, path: str) -> Iterator[Found]:
     except Exception as error:  # each store raises what its library raises
         if scheme not in fsspec.available_protocols():
             known = "local paths, http(s), s3, gs and other URLs of fsspec can be read"
-            raise RecipeError(f"{path!r}: {error}; {known}") from error
-        raise SourceError(f"{path} cannot be listed: {type(error).__name__}: {error}") from error
+            raise RecipeError(f"{redact(path)!r}: {error}; {known}") from error
+        raise SourceError(f"{redact(path)} cannot be listed: {type(error).__name__}: {error}") from error
 
 
 def _list_store(kind: str, path: str, fs: Any, name: str) -> Iterator[Found]:
@@ -135,18 +136,22 @@ def _http(kind: str, path: str) -> Iterator[Found]:
     fixed = _FIXED_URL.match(path)
     assert fixed is not None
     if path.endswith("/") or "**" in path:
-        raise RecipeError(f"{path!r}: of web servers, files and globs of one folder can be read, such as …/*.html")
+        raise RecipeError(
+            f"{redact(path)!r}: of web servers, files and globs of one folder can be read, as in …/*.html"
+        )
+    folder = path.partition("?")[0].rpartition("/")[0]
     if fixed[0] == path:
-        yield Found(location=path, root=path.partition("?")[0].rpartition("/")[0])
+        yield Found(location=path, root=folder)
         return
     try:
         fs, _ = fsspec.url_to_fs(path)
         names = fs.glob(path)
-    except FileNotFoundError:
-        return
+        is_there = bool(names) or fs.exists(folder + "/")
     except Exception as error:
         raise SourceError(
-            f"{path} cannot be listed: {type(error).__name__}: {error}; name the files instead"
+            f"{redact(path)} cannot be listed: {type(error).__name__}: {redact(str(error))}; name the files instead"
         ) from error
+    if not is_there:
+        raise RecipeError(f"{redact(path)!r}: the server has no folder {redact(folder)}/")
     for name in names:
         yield Found(location=name, root=fixed[0].rpartition("/")[0])

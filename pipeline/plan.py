@@ -14,6 +14,7 @@ from typing import Any
 import xxhash
 
 from corpusmill.pipeline import sources
+from corpusmill.pipeline.download.client import redact
 from corpusmill.pipeline.download.remote import RemoteFile
 from corpusmill.pipeline.expand import Found, expand, is_http
 from corpusmill.pipeline.sources.record import Slice
@@ -127,22 +128,33 @@ def list_files(recipe: Recipe, resolve: Resolve) -> list[SourceFile]:
 
 def _files_of(number: int, source: Source, limits: Limits, resolve: Resolve) -> Iterator[SourceFile]:
     if isinstance(source, CommonCrawlSource) or (isinstance(source, WikipediaSource) and source.wiki is not None):
-        for remote in resolve(source):
+        try:
+            remotes = resolve(source)
+        except RecipeError as error:
+            raise RecipeError(f"sources.{number}.{error}") from error
+        for remote in remotes:
             yield _remote_file(source, limits, remote, [remote.path, remote.n_bytes, remote.sha1, remote.spans])
         return
     for i, path in enumerate(source.paths or ()):
         where = f"sources.{number}.paths.{i}"
-        found = expand(source.kind, path)
+        try:
+            found = expand(source.kind, path)
+        except RecipeError as error:
+            raise RecipeError(f"{where}: {error}") from error
         if not found:
-            what = "is a folder: write a glob such as folder/*" if Path(path).is_dir() else "matches no file"
-            raise RecipeError(
-                f"{where}: {path!r} {what}; relative paths start at the recipe's folder, those of --set at the "
-                "working directory"
-            )
+            raise RecipeError(f"{where}: {_explain(path)}")
         for file in found:
             if sources.is_index(source.kind, file.location):
                 continue
             yield _file(where, source, limits, file)
+
+
+def _explain(path: str) -> str:
+    """Why a path means no file."""
+    if "://" in path:
+        return f"{redact(path)!r} matches no file"
+    what = "is a folder: write a glob such as folder/*" if Path(path).is_dir() else "matches no file"
+    return f"{path!r} {what}; relative paths start at the recipe's folder, those of --set at the working directory"
 
 
 def _file(where: str, source: Source, limits: Limits, file: Found) -> SourceFile:

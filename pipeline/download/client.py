@@ -244,5 +244,5 @@ def _expect(response: httpx.Response, status: int) -> None:
 
 
 def redact(url: str) -> str:
-    """The URL without user name and password, as it may stand in messages and files."""
-    return re.sub(r"(?<=://)[^/?#]*@", "", url, count=1)
+    """The URL as it may stand in messages and files: without user, password and query, which may be a signature."""
+    return re.sub(r"(?<=://)[^/?#]*@", "", url, count=1).partition("?")[0]

@@ -12,7 +12,7 @@ import xxhash
 from corpusmill.pipeline.download.client import redact
 from corpusmill.pipeline.download.remote import Get, RemoteFile, first_answer, is_plain_path
 from corpusmill.pipeline.sources.record import open_input
-from corpusmill.schemas.errors import SourceError
+from corpusmill.schemas.errors import RecipeError, SourceError
 from corpusmill.schemas.source import CommonCrawlSource
 
 __all__ = ["list_files"]
@@ -31,12 +31,16 @@ def list_files(source: CommonCrawlSource, get: Get) -> list[RemoteFile]:
         get: fetches the path list.
 
     Raises:
-        SourceError: no server answers, there is no such crawl, its path list or the file of records is damaged, or
-            nothing is chosen.
+        RecipeError: there is no such crawl, nothing is chosen, or the file of records cannot be used; begins with the
+            name of the source's field.
+        SourceError: no server answers, or the path list is damaged.
     """
     folder = f"crawl-data/{source.crawl}/"
     if source.records is not None:
-        spans = _read_records(source.records, folder)
+        try:
+            spans = _read_records(source.records, folder)
+        except SourceError as error:
+            raise RecipeError(f"records: {error}") from error
         return [_file(source, path, spans[path]) for path in sorted(spans)]
     paths = _list_paths(source, folder, get)
     return [_file(source, path) for path in _choose(source, paths)]
@@ -51,8 +55,8 @@ def _list_paths(source: CommonCrawlSource, folder: str, get: Get) -> list[str]:
     urls = [f"{base.rstrip('/')}/{folder}{source.what}.paths.gz" for base in source.base_urls]
     answer = first_answer(get, urls)
     if answer is None:
-        raise SourceError(
-            f"there is no crawl {source.crawl!r}: nothing at {', '.join(map(redact, urls))}; names look like "
+        raise RecipeError(
+            f"crawl: there is no crawl {source.crawl!r}: nothing at {', '.join(map(redact, urls))}; names look like "
             "CC-MAIN-2026-10, and https://commoncrawl.org/get-started lists them"
         )
     url, content = redact(answer[0]), answer[1]
@@ -82,8 +86,8 @@ def _choose(source: CommonCrawlSource, paths: list[str]) -> list[str]:
         limit = source.fraction * 2**64
         chosen = [path for path in paths if xxhash.xxh3_64_intdigest(f"{source.seed}\0{path}".encode()) < limit]
         if not chosen:
-            raise SourceError(
-                f"fraction {source.fraction} of the {len(paths)} {source.what} files of {source.crawl} takes none; "
+            raise RecipeError(
+                f"fraction: {source.fraction} of the {len(paths)} {source.what} files of {source.crawl} takes none; "
                 f"write a larger one, another seed, or `files: 0`"
             )
         return chosen
@@ -92,7 +96,7 @@ def _choose(source: CommonCrawlSource, paths: list[str]) -> list[str]:
         first, _, last = part.partition("-")
         end = int(last or first) + 1
         if end > len(paths):
-            raise SourceError(
+            raise RecipeError(
                 f"files: {part!r} is out of range: {source.crawl} has {len(paths)} {source.what} files, "
                 f"0-{len(paths) - 1}"
             )
@@ -108,7 +112,9 @@ def _read_records(location: str, folder: str) -> dict[str, tuple[tuple[int, int]
         records = found.get(filename)
         if records is None:
             if not _is_below(filename, folder):
-                raise SourceError(f"{location}: line {number}: {filename[:200]!r} is no name of a file below {folder}")
+                raise RecipeError(
+                    f"records: {location}: line {number}: {filename[:200]!r} is no name of a file below {folder}"
+                )
             records = found[filename] = array("q")
         records.extend((offset, length, number))
     if not found:

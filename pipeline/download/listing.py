@@ -1,6 +1,8 @@
 """The files of sources that name a crawl or a wiki, kept in the run folder, so that a run reads the same to its end."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from corpusmill.pipeline.download import commoncrawl, wikimedia
@@ -31,18 +33,18 @@ class Listings:
         """The files of a source, in order.
 
         Raises:
-            SourceError: no server answers, or there is no such crawl, wiki or date.
+            RecipeError: there is no such crawl, wiki or date; see the modules that ask.
+            SourceError: no server answers.
         """
         name = f"listings/{source.name}.json"
         choice = digest_of(source.model_dump(mode="json", exclude={"base_urls"}))
         # what a file of records holds may have changed, and reading it again costs nothing
         kept = None if isinstance(source, CommonCrawlSource) and source.records else self._kept(name)
-        if kept is not None and kept["choice"] == choice and kept["base_urls"] == source.base_urls:
-            self._found[name] = kept
-        else:
-            date = kept["date"] if kept is not None and kept["choice"] == choice else None
-            self._found[name] = {"choice": choice, "base_urls": source.base_urls, **self._resolve(source, date)}
-        return [RemoteFile.from_json(file) for file in self._found[name]["files"]]
+        if kept is None or kept["choice"] != choice:
+            files = [_without_mirrors(file, source.base_urls) for file in self._resolve(source)]
+            kept = {"choice": choice, "files": [file.to_json() for file in files]}
+        self._found[name] = kept
+        return [_on_mirrors(RemoteFile.from_json(file), source.base_urls) for file in kept["files"]]
 
     def keep(self) -> None:
         """Write what was found into the run folder."""
@@ -55,11 +57,18 @@ class Listings:
         data = None if self._files is None or self._fresh else self._files.read_or_none(name)
         return None if data is None else json.loads(data)
 
-    def _resolve(self, source: CommonCrawlSource | WikipediaSource, date: str | None) -> dict[str, Any]:
+    def _resolve(self, source: CommonCrawlSource | WikipediaSource) -> list[RemoteFile]:
         if isinstance(source, CommonCrawlSource):
-            found = commoncrawl.list_files(source, self._get)
-        else:
-            if date is not None:  # another mirror, not a newer dump
-                source = source.model_copy(update={"date": date})
-            date, found = wikimedia.list_files(source, self._get)
-        return {"date": date, "files": [file.to_json() for file in found]}
+            return commoncrawl.list_files(source, self._get)
+        return wikimedia.list_files(source, self._get)
+
+
+def _without_mirrors(file: RemoteFile, base_urls: Sequence[str]) -> RemoteFile:
+    """A file as it is kept: mirrors may change from run to run, and their addresses may hold a password."""
+    index = None if file.index is None else _without_mirrors(file.index, base_urls)
+    return replace(file, urls=(file.urls[0].removeprefix(base_urls[0].rstrip("/")),), index=index)
+
+
+def _on_mirrors(file: RemoteFile, base_urls: Sequence[str]) -> RemoteFile:
+    index = None if file.index is None else _on_mirrors(file.index, base_urls)
+    return replace(file, urls=tuple(base.rstrip("/") + file.urls[0] for base in base_urls), index=index)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from corpusmill.pipeline.download.client import redact
 from corpusmill.pipeline.download.remote import Get, RemoteFile, first_answer, is_plain_path
-from corpusmill.schemas.errors import SourceError
+from corpusmill.schemas.errors import RecipeError, SourceError
 from corpusmill.schemas.source import WikipediaSource
 
 __all__ = ["list_files"]
@@ -41,7 +41,7 @@ class _Status(BaseModel):
     jobs: _Jobs
 
 
-def list_files(source: WikipediaSource, get: Get) -> tuple[str, list[RemoteFile]]:
+def list_files(source: WikipediaSource, get: Get) -> list[RemoteFile]:
     """The multistream dump that a source names: its parts in the order of their pages, or the one file of a small wiki.
 
     Args:
@@ -49,20 +49,21 @@ def list_files(source: WikipediaSource, get: Get) -> tuple[str, list[RemoteFile]
         get: fetches the list of dates, the status of a dump, and its checksums where the status has none.
 
     Returns:
-        The date of the dump, eight digits, and its files, each with its index.
+        Its files, each with its index.
 
     Raises:
-        SourceError: no server answers, there is no such wiki or date, the dump is not complete, or what the server
-            says of it is damaged.
+        RecipeError: there is no such wiki or date, or that dump is not complete; begins with the name of the source's
+            field.
+        SourceError: no server answers, no dump is complete, or what the server says of one is damaged.
     """
     tried = {}
     for date in _list_dates(source, get)[:_MAX_TRIED] if source.date == "latest" else [source.date]:
         job = _read_status(source, get, date)
         if job.status == _DONE:
-            return date, _remote_files(source, get, date, job.files)
+            return _remote_files(source, get, date, job.files)
         tried[date] = job.status
     if source.date != "latest":
-        raise SourceError(_explain(source, get, tried[source.date]))
+        raise RecipeError(f"date: {_explain(source, get, tried[source.date])}")
     states = ", ".join(f"that of {date} is {state}" for date, state in tried.items())
     raise SourceError(f"{source.wiki} has no multistream dump that is done: {states}; try again in some days")
 
@@ -76,8 +77,8 @@ def _list_dates(source: WikipediaSource, get: Get) -> list[str]:
     urls = _urls(source, f"/{source.wiki}/")
     answer = first_answer(get, urls)
     if answer is None:
-        raise SourceError(
-            f"there is no wiki {source.wiki!r}: nothing at {', '.join(map(redact, urls))}; write the name of its "
+        raise RecipeError(
+            f"wiki: there is no wiki {source.wiki!r}: nothing at {', '.join(map(redact, urls))}; write the name of its "
             "database, such as enwiki or zhwiki"
         )
     url, page = answer

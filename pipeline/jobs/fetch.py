@@ -6,7 +6,6 @@ Local files and objects of a store are read in place. Downloads go to `raw/`; a 
 import functools
 import hashlib
 import threading
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -65,19 +64,21 @@ class Fetch:
     def lanes(self, tasks: Sequence[Task]) -> list[list[Task]]:
         """Downloads of a host, dealt to as many lanes as it takes connections; what is read in place is a lane each.
 
-        A lane makes one request at a time and keeps to its share of the host's requests per second. So the limits
-        hold wherever the lanes run, without anybody counting.
+        Hosts that are mirrors of each other count as one. A lane makes one request at a time and keeps to its share of
+        the host's requests per second. So the limits hold wherever the lanes run, without anybody counting.
         """
-        by_host: dict[str, list[Task]] = defaultdict(list)
-        lanes = []
-        for task in tasks:
-            if task.spec["remote"] is None:
-                lanes.append([task])
-            else:
-                by_host[urlsplit(task.spec["location"]).netloc.rpartition("@")[2]].append(task)
-        for host in sorted(by_host):
-            n = min(len(by_host[host]), by_host[host][0].spec["settings"]["connections"])
-            dealt = [replace(task, spec=task.spec | {"lanes": n}) for task in by_host[host]]
+        downloads = [task for task in tasks if task.spec["remote"] is not None]
+        groups: list[set[str]] = []
+        for task in downloads:
+            hosts = _hosts(task)
+            groups = [group for group in groups if not group & hosts] + [
+                hosts.union(*(group for group in groups if group & hosts))
+            ]
+        lanes = [[task] for task in tasks if task.spec["remote"] is None]
+        for group in sorted(groups, key=min):
+            together = [task for task in downloads if _hosts(task) & group]
+            n = min(len(together), together[0].spec["settings"]["connections"])
+            dealt = [replace(task, spec=task.spec | {"lanes": n}) for task in together]
             lanes = [dealt[i::n] for i in range(n)] + lanes
         return lanes
 
@@ -206,6 +207,13 @@ def sha256_of(location: str, members: Sequence[Sequence[Any]] = ()) -> tuple[str
                 sha256.update(chunk)
                 n_bytes += len(chunk)
     return sha256.hexdigest(), n_bytes
+
+
+def _hosts(task: Task) -> set[str]:
+    """The hosts that a download may ask."""
+    remote = RemoteFile.from_json(task.spec["remote"])
+    urls = remote.urls + (remote.index.urls if remote.index else ())
+    return {urlsplit(url).netloc.rpartition("@")[2] for url in urls}
 
 
 def fetched_units(file: SourceFile, commit: Commit, files: Files) -> list[Unit]:

@@ -21,7 +21,7 @@ from corpusmill.cli.main import main
 from corpusmill.pipeline.jobs.base import Task
 from corpusmill.pipeline.jobs.fetch import Fetch
 from corpusmill.pipeline.run import run
-from corpusmill.schemas.errors import SourceError
+from corpusmill.schemas.errors import RecipeError, SourceError
 from corpusmill.schemas.recipe import Recipe
 from tests.corpus import small_corpus
 from tests.digest import contents
@@ -156,9 +156,33 @@ def test_a_mirror_takes_over_and_changing_mirrors_downloads_nothing_again(
 
 def test_a_crawl_that_does_not_exist_fails_before_anything_starts(server: Server, tmp_path: Path) -> None:
     fields = recipe(server, {"kind": "commoncrawl", "crawl": "CC-MAIN-1999-01", "files": "0"})
-    with pytest.raises(SourceError, match=r"CC-MAIN-1999-01.*/warc.paths.gz"):
+    with pytest.raises(RecipeError, match=r"sources\.0\.crawl: .*CC-MAIN-1999-01.*/warc.paths.gz"):
         fetch(fields, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_files_out_of_range_are_an_error_of_their_field(server: Server, corpus: Path, tmp_path: Path) -> None:
+    crawl(server, corpus)
+    fields = recipe(server, {"kind": "commoncrawl", "crawl": CRAWL, "files": "0-999"})
+    with pytest.raises(RecipeError, match=r"sources\.0\.files: '0-999' is out of range"):
+        fetch(fields, tmp_path / "run")
+
+
+def test_passwords_of_mirrors_are_kept_out_of_listings(server: Server, corpus: Path, tmp_path: Path) -> None:
+    crawl(server, corpus)
+    address = server.url("").replace("://", "://me:secret@")
+    fetch(recipe(server, {"kind": "commoncrawl", "crawl": CRAWL, "files": 1, "base_urls": [address]}), tmp_path)
+    (listing,) = (tmp_path / "listings").iterdir()
+    assert "secret" not in listing.read_text()
+
+
+def test_a_glob_of_a_folder_that_a_server_does_not_have(server: Server, tmp_path: Path) -> None:
+    path = server.url("/nowhere/*.jsonl") + "?signature=secret"
+    with pytest.raises(RecipeError, match=r"sources\.0\.paths\.0: .*/nowhere/") as error:
+        fetch(recipe(server, {"kind": "jsonl", "name": "x", "paths": [path]}), tmp_path / "run")
+    assert "no folder" in str(error.value)
+    assert "secret" not in str(error.value)
+    assert "relative paths" not in str(error.value)
 
 
 # Wikipedia
@@ -221,8 +245,9 @@ def test_a_dump_without_its_index_is_cut_all_the_same(server: Server, corpus: Pa
 # Manners
 
 
-def remote_task(n: int, host: str, connections: int) -> Task:
-    spec = {"remote": {}, "location": f"http://{host}/{n}", "settings": {"connections": connections}}
+def remote_task(n: int, host: str, connections: int, *mirrors: str) -> Task:
+    urls = [f"http://{mirror}/{n}" for mirror in (host, *mirrors)]
+    spec = {"remote": {"path": str(n), "urls": urls}, "location": urls[0], "settings": {"connections": connections}}
     return Task(job="fetch", unit=str(n), fingerprint="", spec=spec)
 
 
@@ -236,6 +261,13 @@ def test_a_host_has_no_more_lanes_than_connections_and_local_files_have_their_ow
         "http://a": 3,
         "b.exampl": 2,
     }
+
+
+def test_hosts_that_are_mirrors_of_each_other_share_their_lanes() -> None:
+    tasks = [remote_task(n, "a.example", 2, "m.example") for n in range(3)]
+    tasks += [remote_task(n, "b.example", 2, "m.example") for n in range(3, 6)] + [remote_task(6, "c.example", 2)]
+    lanes = Fetch().lanes(tasks)
+    assert sorted([task.unit for task in lane] for lane in lanes) == [["0", "2", "4"], ["1", "3", "5"], ["6"]]
 
 
 def test_lanes_share_the_requests_of_their_host(server: Server, tmp_path: Path) -> None:

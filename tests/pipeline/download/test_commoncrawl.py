@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from corpusmill.pipeline.download.client import Client
 from corpusmill.pipeline.download.commoncrawl import list_files
 from corpusmill.pipeline.download.remote import RemoteFile, first_answer
-from corpusmill.schemas.errors import SchemaError, SourceError
+from corpusmill.schemas.errors import RecipeError, SchemaError, SourceError
 from corpusmill.schemas.recipe import Fetch
 from corpusmill.schemas.source import CommonCrawlSource
 from tests.pipeline.download.server import Server, status
@@ -90,7 +90,7 @@ def test_files_are_numbered_in_the_order_of_the_list_and_taken_once(files: Any, 
 
 @pytest.mark.parametrize("files", ["100", "0-3,90-100", "0-99999999999999"])
 def test_a_number_beyond_the_list_is_an_error_that_tells_how_many_there_are(files: str) -> None:
-    with pytest.raises(SourceError, match=rf"{files.split(',')[-1]}' is out of range: {CRAWL} has 100 warc .*0-99"):
+    with pytest.raises(RecipeError, match=rf"{files.split(',')[-1]}' is out of range: {CRAWL} has 100 warc .*0-99"):
         list_files(source(files=files), SERVED.get)
 
 
@@ -117,7 +117,7 @@ def test_a_fraction_is_a_function_of_the_names_and_the_seed_alone() -> None:
 
 
 def test_a_fraction_that_takes_nothing_is_an_error() -> None:
-    with pytest.raises(SourceError, match="fraction 1e-09 of the 100 warc files of .* takes none"):
+    with pytest.raises(RecipeError, match="fraction: 1e-09 of the 100 warc files of .* takes none"):
         list_files(source(fraction=1e-9), SERVED.get)
 
 
@@ -140,7 +140,7 @@ def test_the_first_server_that_answers_is_asked_and_no_other() -> None:
 
 
 def test_a_crawl_that_is_nowhere_is_named_with_the_addresses_asked() -> None:
-    with pytest.raises(SourceError) as error:
+    with pytest.raises(RecipeError) as error:
         list_files(source(crawl="CC-MAIN-2026-99", files="0", base_urls=[BASE, MIRROR]), SERVED.get)
     for part in (
         "no crawl 'CC-MAIN-2026-99'",
@@ -192,7 +192,7 @@ def test_a_list_that_is_none_is_a_clear_error(content: bytes, message: str) -> N
 
 def test_passwords_of_servers_do_not_stand_in_messages() -> None:
     for content in (None, b"", path_list()):
-        with pytest.raises(SourceError, match="https://mirror.example/crawl-data/") as error:
+        with pytest.raises((RecipeError, SourceError), match="https://mirror.example/crawl-data/") as error:
             list_files(source(files="0", base_urls=["https://me:secret@mirror.example"]), lambda _, c=content: c)
         assert "secret" not in str(error.value)
 
@@ -276,9 +276,9 @@ def test_a_file_of_records_may_lie_in_a_store(write: Write) -> None:
 
 def test_records_that_overlap_are_named_by_their_lines(write: Write) -> None:
     rows = [row(1, 0, 100), row(0, 50, 100), row(0, 300, 10), row(0, 0, 51)]
-    with pytest.raises(SourceError, match=f"lines 2 and 4 name overlapping stretches of {name(0)}"):
+    with pytest.raises(RecipeError, match=f"lines 2 and 4 name overlapping stretches of {name(0)}"):
         list_files(source(records=write(*rows)), no_request)
-    with pytest.raises(SourceError, match="lines 1 and 2 name overlapping"):
+    with pytest.raises(RecipeError, match="lines 1 and 2 name overlapping"):
         list_files(source(records=write(row(0, 5, 10), row(0, 5, 11))), no_request)
 
 
@@ -310,18 +310,18 @@ def test_records_that_overlap_are_named_by_their_lines(write: Write) -> None:
 )
 def test_a_line_that_names_no_record_is_named(write: Write, wrong: Any) -> None:
     records = write(row(0, 0, 5), "", wrong)
-    with pytest.raises(SourceError, match=rf"{records}: line 3"):
+    with pytest.raises(RecipeError, match=rf"{records}: line 3"):
         list_files(source(records=records), no_request)
 
 
 def test_a_file_of_records_that_is_empty_damaged_or_missing_is_an_error(write: Write, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="names no records"):
+    with pytest.raises(RecipeError, match="names no records"):
         list_files(source(records=write("")), no_request)
     path = Path(write(row(0, 0, 5), packed=True))
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(SourceError, match="is damaged"):
+    with pytest.raises(RecipeError, match="is damaged"):
         list_files(source(records=str(path)), no_request)
-    with pytest.raises(SourceError, match="no such file"):
+    with pytest.raises(RecipeError, match="no such file"):
         list_files(source(records=str(tmp_path / "none.jsonl")), no_request)
 
 
@@ -351,7 +351,7 @@ def test_stretches_are_those_of_a_plain_reference(wanted: dict[int, list[tuple[i
         out.write("\n".join(map(json.dumps, rows)))
     expected = {number: plain_spans(spans) for number, spans in wanted.items()}
     if None in expected.values():
-        with pytest.raises(SourceError, match="overlapping"):
+        with pytest.raises(RecipeError, match="overlapping"):
             list_files(source(records="memory://cc/random.jsonl"), no_request)
     else:
         files = list_files(source(records="memory://cc/random.jsonl"), no_request)

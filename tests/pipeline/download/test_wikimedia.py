@@ -9,7 +9,7 @@ import pytest
 
 from corpusmill.pipeline.download.client import Client
 from corpusmill.pipeline.download.wikimedia import list_files
-from corpusmill.schemas.errors import SourceError
+from corpusmill.schemas.errors import RecipeError, SourceError
 from corpusmill.schemas.recipe import Fetch
 from corpusmill.schemas.source import WikipediaSource
 from tests.pipeline.download.server import Server
@@ -93,9 +93,8 @@ def of_zhwiki(content: bytes, date: str = DATE) -> dict[str, bytes]:
 
 def test_a_large_wiki_is_its_parts_in_the_order_of_their_pages() -> None:
     parts = [*ZHWIKI, "10.xml-p9000000p9100000"]
-    date, files = list_files(source(date=DATE), of_zhwiki(status(job("zhwiki", parts))).get)
+    files = list_files(source(date=DATE), of_zhwiki(status(job("zhwiki", parts))).get)
     head = f"zhwiki-{DATE}-pages-articles-multistream"
-    assert date == DATE
     assert [file.path for file in files] == [f"{head}{part}.bz2" for part in parts]
     for file in files:
         assert file.urls == (f"{BASE}/zhwiki/{DATE}/{file.path}",)
@@ -111,7 +110,7 @@ def test_a_large_wiki_is_its_parts_in_the_order_of_their_pages() -> None:
 
 def test_a_small_wiki_is_one_file() -> None:
     get = {f"{BASE}/crwiki/{DATE}/dumpstatus.json": status(job("crwiki", [".xml"]))}.get
-    _, (file,) = list_files(source(wiki="crwiki", date=DATE), get)
+    (file,) = list_files(source(wiki="crwiki", date=DATE), get)
     assert file.path == f"crwiki-{DATE}-pages-articles-multistream.xml.bz2"
     assert file.index is not None
     assert file.index.path == f"crwiki-{DATE}-pages-articles-multistream-index.txt.bz2"
@@ -125,7 +124,7 @@ def test_of_parts_and_a_whole_only_the_parts_are_taken() -> None:
 
 def test_the_whole_of_a_large_wiki_is_a_job_of_its_own_and_not_needed() -> None:
     more = {"articlesmultistreamdumprecombine": job("zhwiki", [".xml"], "in-progress")}
-    _, files = list_files(source(date=DATE), of_zhwiki(status(job("zhwiki", ZHWIKI), **more)).get)
+    files = list_files(source(date=DATE), of_zhwiki(status(job("zhwiki", ZHWIKI), **more)).get)
     assert len(files) == len(ZHWIKI)
 
 
@@ -133,7 +132,7 @@ def test_every_server_is_a_mirror_whatever_folder_it_serves_from() -> None:
     served = {
         f"https://mirror.example/pub/wikimedia/dumps/zhwiki/{DATE}/dumpstatus.json": status(job("zhwiki", [".xml"]))
     }
-    _, (file,) = list_files(source(date=DATE, base_urls=[MIRROR, BASE]), served.get)
+    (file,) = list_files(source(date=DATE, base_urls=[MIRROR, BASE]), served.get)
     assert file.urls == (
         f"https://mirror.example/pub/wikimedia/dumps/zhwiki/{DATE}/{file.path}",
         f"{BASE}/zhwiki/{DATE}/{file.path}",
@@ -142,7 +141,7 @@ def test_every_server_is_a_mirror_whatever_folder_it_serves_from() -> None:
 
 def test_a_file_without_index_url_size_or_digest_is_taken_all_the_same() -> None:
     head = f"zhwiki-{DATE}-pages-articles-multistream.xml.bz2"
-    _, (file,) = list_files(source(date=DATE), of_zhwiki(status({"status": "done", "files": {head: {}}})).get)
+    (file,) = list_files(source(date=DATE), of_zhwiki(status({"status": "done", "files": {head: {}}})).get)
     assert file.urls == (f"{BASE}/zhwiki/{DATE}/{head}",)
     assert (file.n_bytes, file.sha1, file.index) == (None, None, None)
 
@@ -161,7 +160,7 @@ def test_digests_that_the_status_lacks_come_from_the_list_of_checksums() -> None
     served = of_zhwiki(without_sha1(names)) | {
         f"{BASE}/zhwiki/{DATE}/zhwiki-{DATE}-sha1sums.txt": ("\n".join(lines) + "\nbroken line é\n").encode()
     }
-    _, files = list_files(source(date=DATE), served.get)
+    files = list_files(source(date=DATE), served.get)
     digests = {file.path: file.sha1 for file in files} | {
         file.index.path: file.index.sha1 for file in files if file.index
     }
@@ -169,7 +168,7 @@ def test_digests_that_the_status_lacks_come_from_the_list_of_checksums() -> None
 
 
 def test_a_dump_without_any_digests_is_taken_without() -> None:
-    _, files = list_files(source(date=DATE), of_zhwiki(without_sha1(dump_names("zhwiki", ZHWIKI))).get)
+    files = list_files(source(date=DATE), of_zhwiki(without_sha1(dump_names("zhwiki", ZHWIKI))).get)
     assert [file.sha1 for file in files] == [None] * len(ZHWIKI)
 
 
@@ -194,10 +193,9 @@ def dumps(**states: str) -> Callable[[str], bytes | None]:
 
 def test_latest_is_the_newest_that_is_done() -> None:
     get = dumps(d20261001="done", d20261020="done", d20261101="in-progress", d20261120="none")
-    date, files = list_files(source(), get)
-    assert date == "20261020"
+    files = list_files(source(), get)
     assert files[0].path.startswith("zhwiki-20261020-")
-    assert list_files(source(date="20261020"), get) == (date, files)
+    assert list_files(source(date="20261020"), get) == files
 
 
 @pytest.mark.parametrize(
@@ -207,7 +205,7 @@ def test_latest_is_the_newest_that_is_done() -> None:
 def test_listings_of_other_servers_are_understood(link: str) -> None:
     page = f'<a href="../">up</a> <a href="/x/20991231.txt">x</a> <a title="20991231" {link}>2026</a>'.encode()
     served = of_zhwiki(status(job("zhwiki", ZHWIKI))) | {f"{BASE}/zhwiki/": page}
-    assert list_files(source(), served.get)[0] == DATE
+    assert list_files(source(), served.get)[0].path.startswith(f"zhwiki-{DATE}-")
 
 
 def test_where_none_is_done_the_states_are_told_and_ten_are_tried() -> None:
@@ -228,27 +226,27 @@ def test_where_none_is_done_the_states_are_told_and_ten_are_tried() -> None:
 @pytest.mark.parametrize("date", [DATE, "latest"])
 def test_a_wiki_that_does_not_exist(date: str) -> None:
     with pytest.raises(
-        SourceError, match=r"no wiki 'zhwiki': nothing at https://dumps.*, https://mirror.*such as enwiki"
+        RecipeError, match=r"no wiki 'zhwiki': nothing at https://dumps.*, https://mirror.*such as enwiki"
     ):
         list_files(source(date=date, base_urls=[BASE, MIRROR]), {}.get)
 
 
 def test_a_date_that_does_not_exist_names_those_that_do() -> None:
     get = dumps(d20261001="done", d20261020="done")
-    with pytest.raises(SourceError, match="zhwiki has no dump of 20261101, only of 20261020, 20261001; or .*latest"):
+    with pytest.raises(RecipeError, match="zhwiki has no dump of 20261101, only of 20261020, 20261001; or .*latest"):
         list_files(source(date=DATE), get)
 
 
 @pytest.mark.parametrize("state", ["in-progress", "waiting", "failed", "skipped"])
 def test_a_job_that_is_not_done_says_so(state: str) -> None:
-    with pytest.raises(SourceError, match=f"of zhwiki of {DATE} is {state}, not done; write `date: latest`"):
+    with pytest.raises(RecipeError, match=f"of zhwiki of {DATE} is {state}, not done; write `date: latest`"):
         list_files(source(date=DATE), dumps(d20261101=state))
 
 
 def test_a_dump_without_the_job_or_without_a_status_is_missing() -> None:
     for content in (status(None), None):
         served = {f"{BASE}/zhwiki/": listing("zhwiki", DATE)} | (of_zhwiki(content) if content else {})
-        with pytest.raises(SourceError, match=f"of zhwiki of {DATE} is missing"):
+        with pytest.raises(RecipeError, match=f"of zhwiki of {DATE} is missing"):
             list_files(source(date=DATE), served.get)
 
 
@@ -301,7 +299,7 @@ def test_a_server_that_cannot_be_asked_is_not_taken_for_one_without_the_dump() -
 @pytest.mark.parametrize("date", [DATE, "latest"])
 def test_passwords_of_servers_do_not_stand_in_messages(date: str) -> None:
     for content in (None, b"{"):
-        with pytest.raises(SourceError, match="https://mirror.example/zhwiki/") as error:
+        with pytest.raises((RecipeError, SourceError), match="https://mirror.example/zhwiki/") as error:
             list_files(source(date=date, base_urls=["https://me:secret@mirror.example"]), lambda _, c=content: c)
         assert "secret" not in str(error.value)
 
@@ -313,7 +311,7 @@ def test_what_is_listed_can_be_downloaded(server: Server) -> None:
     for part in dump_names("zhwiki", ZHWIKI[:1], "20261001"):
         server.add(f"/pub/dumps/zhwiki/20261001/{part}", part.encode())
     with Client(Fetch(requests_per_second=1000)) as client:
-        _, (file,) = list_files(source(base_urls=[server.url("/pub/dumps")]), client.get)
+        (file,) = list_files(source(base_urls=[server.url("/pub/dumps")]), client.get)
         assert file.index is not None
         for remote in (file, file.index):
             content = client.get(remote.urls[0])
