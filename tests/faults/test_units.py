@@ -131,12 +131,12 @@ def test_ctrl_c_ends_with_one_line_and_130(recipe: dict[str, Any], tmp_path: Pat
     process = subprocess.Popen(
         [*command, "--out", str(tmp_path / "run")], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    deadline = time.time() + 60
+    deadline = time.time() + 120
     while not list((tmp_path / "run/attempts/extract").glob("*")):
-        assert time.time() < deadline
+        assert process.poll() is None and time.time() < deadline
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert said.strip() == "corpusmill run: stopped; what is committed stays, the same command goes on"
 
