@@ -17,14 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-# A table entry is a normalised code point (21 bits), marked when it is a token of its own.
-SEPARATOR = 0
-SKIP = 1 << 30
-SOLO = 1 << 31
-_CODE = (1 << 21) - 1
-
-_TOKEN_BASE = np.uint64(0x9E3779B97F4A7C15)
-_SHINGLE_BASE = np.uint64(0xD6E8FEB86659FD93)
+from corpusmill.pipeline.stages import minhash
+from corpusmill.pipeline.stages.minhash import SEPARATOR, SKIP, SOLO
 
 
 class Kind(IntEnum):
@@ -78,58 +72,6 @@ def mix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def tokens(text: str, table: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-    """Cuts a text into tokens.
-
-    Args:
-        text: any string that UTF-8 can encode.
-        table: `CharacterTable.exact` or `CharacterTable.shingle`.
-
-    Returns:
-        Code points of the tokens' normalised characters (uint32[C]), and whether each begins a token
-        (bool[C]).
-    """
-    entries = table[np.frombuffer(text.encode("utf-32-le"), "<u4")]
-    entries = entries[entries != SKIP]
-    kept = entries != SEPARATOR
-    in_run = kept & (entries < SOLO)
-    starts = kept.copy()
-    starts[1:] &= ~(in_run[1:] & in_run[:-1])
-    return entries[kept] & np.uint32(_CODE), starts[kept]
-
-
-def token_hashes(codes: NDArray[np.uint32], starts: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """One 64-bit hash a token: h = (h + x + P) * P mod 2^64 over its code points x, then `mix64`.
-
-    Args:
-        codes: uint32[C] code points, as `tokens` returns them.
-        starts: bool[C], whether each begins a token.
-
-    Returns:
-        uint64[T].
-    """
-    first = np.flatnonzero(starts)
-    if first.size == 0:
-        return np.empty(0, np.uint64)
-    lengths = np.diff(first, append=codes.size)
-    # Unrolled, the recurrence is a sum over the token of (x + P) * P^(characters from x to its end).
-    powers = np.multiply.accumulate(np.full(lengths.max() + 1, _TOKEN_BASE))
-    to_end = np.repeat(first + lengths, lengths) - np.arange(codes.size)
-    return mix64(np.add.reduceat((codes + _TOKEN_BASE) * powers[to_end - 1], first))
-
-
-def _shingles(hashes: NDArray[np.uint64], ngram: int) -> NDArray[np.uint32]:
-    """The hashes of a document's shingles from those of its tokens."""
-    length = min(ngram, hashes.size)
-    if length == 0:
-        return np.empty(0, np.uint32)
-    n_shingles = hashes.size - length + 1
-    rolled = np.zeros(n_shingles, np.uint64)
-    for i in range(length):
-        rolled = rolled * _SHINGLE_BASE + hashes[i : i + n_shingles]
-    return (mix64(rolled) >> np.uint64(32)).astype(np.uint32)
-
-
 def shingle_hashes(texts: pa.Array, ngram: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     """Hashes every run of `ngram` tokens of every text.
 
@@ -147,11 +89,8 @@ def shingle_hashes(texts: pa.Array, ngram: int) -> tuple[NDArray[np.uint32], NDA
 
     Raises:
         ValueError: `ngram` is less than 1.
+        TypeError: `texts` is another array.
     """
     if ngram < 1:
         raise ValueError(f"ngram is {ngram}, expected at least 1")
-    table = character_table().shingle
-    parts = [_shingles(token_hashes(*tokens(text or "", table)), ngram) for text in texts.to_pylist()]
-    offsets = np.zeros(len(parts) + 1, np.int64)
-    np.cumsum([part.size for part in parts], out=offsets[1:])
-    return np.concatenate([np.empty(0, np.uint32), *parts]), offsets
+    return minhash.shingles(texts, character_table().shingle, ngram)

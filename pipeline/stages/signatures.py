@@ -11,21 +11,20 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pyarrow as pa
 import xxhash
-from datasketch import MinHash
+from datasketch import LeanMinHash, MinHash
 from numpy.typing import NDArray
 
-from corpusmill.pipeline.stages.shingles import character_table, mix64, shingle_hashes, tokens
+from corpusmill.pipeline.stages import minhash
+from corpusmill.pipeline.stages.shingles import character_table, mix64
 
 STAGE_VERSION = 1
 _SCHEME = "affine32"
-_EMPTY = np.uint32(0xFFFFFFFF)  # what datasketch leaves in each place of a document without shingles
-_BATCH = 4096  # shingles permuted at a time, which bounds the work array at 16 kB a permutation
-
 _BAND_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -83,8 +82,11 @@ class MinHashSettings:
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 
 
-def _identity(value: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    return value
+@cache
+def _permutations(n: int, seed: int) -> NDArray[np.uint32]:
+    """Factors and terms (uint32[2, n]), drawn by datasketch."""
+    drawn: NDArray[np.uint32] = MinHash(num_perm=n, seed=seed, scheme=_SCHEME).permutations
+    return drawn
 
 
 def signatures(texts: pa.Array, settings: MinHashSettings) -> NDArray[np.uint32]:
@@ -96,22 +98,33 @@ def signatures(texts: pa.Array, settings: MinHashSettings) -> NDArray[np.uint32]
 
     Returns:
         uint32[N, bands * rows], all 0xFFFFFFFF for a document without shingles; `shingled` tells which.
+
+    Raises:
+        TypeError: `texts` is another array.
     """
-    values, offsets = shingle_hashes(texts, settings.ngram)
-    result = np.empty((len(texts), settings.n_permutations), np.uint32)
-    sketch = MinHash(num_perm=settings.n_permutations, seed=settings.seed, hashfunc=_identity, scheme=_SCHEME)
-    for i in range(len(texts)):
-        sketch.clear()
-        for start in range(offsets[i], offsets[i + 1], _BATCH):
-            # One array as the single item: datasketch "hashes" its items one by one in Python.
-            sketch.update_batch([values[start : min(start + _BATCH, offsets[i + 1])]])
-        result[i] = sketch.hashvalues
-    return result
+    permutations = _permutations(settings.n_permutations, settings.seed)
+    return minhash.sign(texts, character_table().shingle, settings.ngram, permutations)
+
+
+def to_datasketch(signature: NDArray[np.uint32], settings: MinHashSettings) -> list[LeanMinHash]:
+    """Signatures as datasketch's objects, for its indexes and its serialisation.
+
+    They compare with one another and with what datasketch makes of the hashes of `shingles.shingle_hashes`, not with
+    what it makes of other items. `datasketch.MinHash(seed=…, hashvalues=…, scheme=…)` of their fields can be updated.
+
+    Args:
+        signature: uint32[N, bands * rows] of `signatures`; the bytes that a run stores (`sig8`) are not enough.
+        settings: by which they were made.
+
+    Returns:
+        One object a document; `is_empty()` tells those without shingles.
+    """
+    return [LeanMinHash(seed=settings.seed, hashvalues=row, scheme=_SCHEME) for row in signature]
 
 
 def shingled(signature: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """Which of the signatures (uint32[N, K]) belong to documents with shingles: the others match nothing."""
-    has_any: NDArray[np.bool_] = (signature != _EMPTY).any(axis=1)
+    has_any: NDArray[np.bool_] = (signature != np.uint32(minhash.NO_VALUE)).any(axis=1)
     return has_any
 
 
@@ -126,8 +139,9 @@ def sig8(signature: NDArray[np.uint32]) -> NDArray[np.uint8]:
 
 def sig8_column(signature: NDArray[np.uint32]) -> pa.FixedSizeBinaryArray:
     """`sig8` as it is stored: fixed_size_binary(K), null for a document without shingles."""
-    rows = zip(sig8(signature), shingled(signature), strict=True)
-    return pa.array([row.tobytes() if has else None for row, has in rows], pa.binary(signature.shape[1]))
+    validity = pa.array(shingled(signature)).buffers()[1]
+    buffers = [validity, pa.py_buffer(sig8(signature))]
+    return pa.Array.from_buffers(pa.binary(signature.shape[1]), len(signature), buffers)
 
 
 def band_keys(signature: NDArray[np.uint32], settings: MinHashSettings) -> NDArray[np.uint64]:
@@ -149,7 +163,7 @@ def band_keys(signature: NDArray[np.uint32], settings: MinHashSettings) -> NDArr
 
 
 def text_keys(texts: pa.Array) -> pa.FixedSizeBinaryArray:
-    """The exact-duplicate key of each document: xxh3_128 of its tokens.
+    """The exact-duplicate key of each document: xxh3_128 of its tokens, little-endian, as `token_codes` marks them.
 
     Copies that differ in case, accents, spaces and punctuation share a key. Numbers, symbols and the script
     of Chinese are kept: pages that differ only in numbers are not exact duplicates.
@@ -159,13 +173,21 @@ def text_keys(texts: pa.Array) -> pa.FixedSizeBinaryArray:
 
     Returns:
         fixed_size_binary(16)[N], null for null and for a text without tokens.
+
+    Raises:
+        TypeError: `texts` is another array.
     """
-    table = character_table().exact
     keys: list[bytes | None] = []
-    for text in texts.to_pylist():
-        codes, starts = tokens(text or "", table)
-        marked = codes | (starts.astype(np.uint32) << np.uint32(31))  # so "ab c" and "a bc" stay apart
-        keys.append(xxhash.xxh3_128_digest(marked.astype("<u4").tobytes()) if marked.size else None)
+    begun = None
+    for codes, ends in minhash.token_codes(texts, character_table().exact):
+        if begun is None and ends:
+            keys.append(xxhash.xxh3_128_digest(codes.data) if codes.size else None)
+            continue
+        begun = begun or xxhash.xxh3_128()
+        begun.update(codes.data)
+        if ends:
+            keys.append(begun.digest())
+            begun = None
     return pa.array(keys, pa.binary(16))
 
 

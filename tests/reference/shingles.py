@@ -1,14 +1,16 @@
-"""The shingler in plain Python: what `corpusmill.pipeline.stages.shingles` computes, character by character.
+"""The shingler in plain Python: what `corpusmill.pipeline.stages.minhash` computes, character by character.
 
 Scripts are told by Unicode names here, by block ranges in the pinned table; traditional to simplified comes
 from the table, since OpenCC's dictionary changes with its version.
 """
 
+import struct
 import unicodedata
 from functools import cache
 from importlib import resources
 
 import numpy as np
+import xxhash
 
 _FILE = resources.files("corpusmill.pipeline") / "data" / "shingle-table.npz"
 with resources.as_file(_FILE) as _path, np.load(_path) as _table:
@@ -104,6 +106,17 @@ def tokens(text: str, *, exact: bool = False) -> list[str]:
             found += [token for token in (run, own) if token]
             run = ""
     return found + [run] * bool(run)
+
+
+def marked_codes(text: str, *, exact: bool = False) -> list[int]:
+    """Code points of the tokens, the top bit set in the first of each."""
+    return [ord(char) | (i == 0) << 31 for token in tokens(text, exact=exact) for i, char in enumerate(token)]
+
+
+def text_key(text: str) -> bytes | None:
+    """What exact duplicates have in common."""
+    codes = marked_codes(text, exact=True)
+    return xxhash.xxh3_128_digest(struct.pack(f"<{len(codes)}I", *codes)) if codes else None
 
 
 def mix64(x: int) -> int:

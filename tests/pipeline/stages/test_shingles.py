@@ -12,27 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpusmill.pipeline.stages import shingles
+from corpusmill.pipeline.stages.minhash import SEPARATOR, SKIP, SOLO, token_codes
+from tests.pipeline.stages.alphabet import texts
 from tests.reference import shingles as reference
 
 ROOT = Path(__file__).parents[3]
 ROWS = map(json.loads, (ROOT / "tests/data/udhr.jsonl").read_text().splitlines())
 UDHR = {row["language"]: row["text"] for row in ROWS}
 TABLE = shingles.character_table()
-# Characters of every kind, dense enough that random texts hit all rules.
-ALPHABET = (
-    "aZ é9٣๓²½ß ŉ.,-_\n\t\u3000\x00"  # letters, digits, separators
-    "\u00ad\u200b\u200d\ufeff\ufe0f\u0301\u0483\u3099\u064b\u0654\u05b0\U000e0101"  # format characters, marks
-    "漢汉說说臺台乾ガかｶー々〇龘\U00020000\U0002f800\u2f92豈"  # Han and Kana, two UTF-16 units among them
-    "สวัฒำກຂကကြខ្ម हि्क가각ﬁİǅΣςאّ"  # unspaced and spaced scripts, ligatures, special casing
-    "+$€™😀👍🏽🇩🇪\ue000\U0001fae8㈱①"  # symbols, private use, newer emoji
-)
-texts = st.text(st.sampled_from(ALPHABET) | st.characters(max_codepoint=0x2FFF, exclude_categories=["Cs", "Cn"]))
 
 
 def strings(text: str, table: np.ndarray) -> list[str]:
-    """The tokens that `shingles.tokens` finds, as strings."""
-    codes, starts = shingles.tokens(text, table)
-    return ["".join(map(chr, token)) for token in np.split(codes, np.flatnonzero(starts)[1:]) if token.size]
+    """The tokens that the kernel finds, as strings."""
+    codes = np.concatenate([piece.copy() for piece, _ in token_codes(pa.array([text], pa.string()), table)])
+    tokens = np.split(codes & 0x1FFFFF, np.flatnonzero(codes >> 31)[1:])
+    return ["".join(map(chr, token)) for token in tokens if token.size]
 
 
 def hashes(*values: str | None, ngram: int = 5) -> list[list[int]]:
@@ -101,24 +95,6 @@ def test_short_texts_have_one_shingle_and_empty_ones_none() -> None:
     assert short == same
 
 
-def test_slices_large_strings_and_chunks_of_one_array_agree() -> None:
-    values = [
-        "skip 😀 this",
-        "𠀀𠀁𠀂𠀃𠀄 four bytes each 😀😀",
-        None,
-        "",
-        "短文",
-        "one two three four five six",
-    ]
-    expected = [reference.shingles(text or "", 5) for text in values[1:-1]]
-    for kind in (pa.string(), pa.large_string()):
-        flat, offsets = shingles.shingle_hashes(pa.array(values, kind)[1:-1], 5)
-        assert flat.dtype == np.uint32 and offsets.dtype == np.int64
-        assert [part.tolist() for part in np.split(flat, offsets[1:-1])] == expected
-    flat, offsets = shingles.shingle_hashes(pa.array([], pa.string()), 5)
-    assert flat.size == 0 and offsets.tolist() == [0]
-
-
 def test_ngram_must_be_positive() -> None:
     with pytest.raises(ValueError, match="ngram is 0"):
         hashes("text", ngram=0)
@@ -138,12 +114,12 @@ def test_table_equals_the_plain_rule_for_every_assigned_character() -> None:
         for table, exact in ((TABLE.exact, True), (TABLE.shingle, False)):
             entry = int(table[code])
             middle = chr(entry & 0x1FFFFF)
-            if entry == shingles.SKIP:
+            if entry == SKIP:
                 expected = ["ab"]
-            elif entry == shingles.SEPARATOR:
+            elif entry == SEPARATOR:
                 expected = ["a", "b"]
             else:
-                expected = ["a", middle, "b"] if entry & shingles.SOLO else [f"a{middle}b"]
+                expected = ["a", middle, "b"] if entry & SOLO else [f"a{middle}b"]
             assert reference.tokens(f"a{char}b", exact=exact) == expected, (hex(code), exact)
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import opencc
 import pyarrow as pa
 import pytest
-from datasketch import MinHash, MinHashLSH
+from datasketch import LeanMinHash, MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpusmill.pipeline.stages import signatures as module
+from corpusmill.pipeline.stages import minhash
 from corpusmill.pipeline.stages.signatures import (
     STAGE_VERSION,
     MinHashSettings,
@@ -26,12 +26,21 @@ from corpusmill.pipeline.stages.signatures import (
     sig8_column,
     signatures,
     text_keys,
+    to_datasketch,
     url_keys,
 )
+from tests.corpus import prose
+from tests.pipeline.stages.alphabet import texts
 from tests.reference import shingles as reference
 
 ROOT = Path(__file__).parents[3]
-UDHR = [json.loads(line)["text"] for line in (ROOT / "tests/data/udhr.jsonl").read_text().splitlines()]
+ROWS = [json.loads(line) for line in (ROOT / "tests/data/udhr.jsonl").read_text().splitlines()]
+UDHR = [row["text"] for row in ROWS]
+TEXTS = {
+    **{row["language"]: row["text"] for row in ROWS},
+    **{"empty": "", "dots": "……。", "short": "短文", "word": "word", "emoji": "two 😀 words", "only emoji": "😀👍🏽"},
+    **{"four bytes": "𠀀𠀁𠀂𠀃𠀄𠀅𠀆 𝐛𝐨𝐥𝐝", "repeated": "一二三四五六七八九十" * 3},
+}
 DEFAULT = MinHashSettings()
 
 
@@ -47,7 +56,13 @@ def datasketch(text: str, by: MinHashSettings = DEFAULT) -> MinHash:
     return sketch
 
 
-def real_texts(shared: Path) -> list[str]:
+def shipped_texts() -> list[str]:
+    """300 windows of English and Chinese prose, of which neighbours share most of their paragraphs."""
+    pages = [prose(language) for language in ("en", "zh")]
+    return ["\n".join(page[i : i + 8]) for page in pages for i in range(150)]
+
+
+def shared_texts(shared: Path) -> list[str]:
     """700 licence files, Wikipedia revisions and edited paragraphs, Chinese and Japanese among them."""
     texts = []
     for name, keys in (("debian-copyright", "text"), ("wiki-revisions", "text"), ("synthetic-edits", "ab")):
@@ -63,20 +78,17 @@ def equal_bands(one: np.ndarray, other: np.ndarray) -> int:
     return int((keys[0] == keys[1]).sum())
 
 
-@pytest.mark.parametrize(
-    "text", [*UDHR, "", "。", "短文", "word", "two 😀 words", "😀👍🏽", "一二三四五六七八九十" * 3]
-)
-def test_bits_equal_datasketch(text: str) -> None:
+@pytest.mark.parametrize("name", TEXTS)
+def test_bits_equal_datasketch(name: str) -> None:
     for by in (DEFAULT, MinHashSettings(bands=3, rows=5, ngram=2, seed=7)):
-        assert (sign(text, by=by)[0] == datasketch(text, by).hashvalues).all()
+        assert (sign(TEXTS[name], by=by)[0] == datasketch(TEXTS[name], by).hashvalues).all()
 
 
-@pytest.mark.parametrize("batch", [1, 2, 7])
-def test_long_documents_are_permuted_in_batches(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nine shingles, of which each decides some of the 160 places."""
-    text = "一二三四五六七八九十甲乙丙"
-    monkeypatch.setattr(module, "_BATCH", batch)
-    assert (sign(text)[0] == datasketch(text).hashvalues).all()
+@settings(deadline=None, max_examples=50)
+@given(texts, st.integers(1, 8), st.integers(0, 2**32 - 1))
+def test_bits_equal_datasketch_for_any_text_length_of_shingle_and_seed(text: str, ngram: int, seed: int) -> None:
+    by = MinHashSettings(bands=3, rows=3, ngram=ngram, seed=seed)
+    assert (sign("another", text, by=by)[1] == datasketch(text, by).hashvalues).all()
 
 
 def test_golden_bytes() -> None:
@@ -112,24 +124,47 @@ def test_neither_order_nor_batches_matter(order: list[int], batch: int) -> None:
     assert (np.concatenate(parts) == whole[order]).all()
 
 
-def test_bands_find_the_pairs_that_datasketch_finds(shared_data: Path) -> None:
-    texts = real_texts(shared_data)
-    rows = sign(*texts)
+@pytest.mark.parametrize("source", ["shipped", "shared"])
+def test_bands_find_the_pairs_that_datasketch_finds(source: str, request: pytest.FixtureRequest) -> None:
+    texts = shipped_texts() if source == "shipped" else shared_texts(request.getfixturevalue("shared_data"))
+    rows = sign(*texts, "", None)
     lsh = MinHashLSH(num_perm=160, params=(20, 8))
-    sketches = [MinHash(hashvalues=row, scheme="affine32") for row in rows]
-    for i, sketch in enumerate(sketches):
-        if not sketch.is_empty():
-            lsh.insert(i, sketch)
-    expected = {(i, j) for j, sketch in enumerate(sketches) for i in lsh.query(sketch) if i < j}
-    keys = band_keys(rows, DEFAULT)
+    sketches = to_datasketch(rows, DEFAULT)
     has = shingled(rows)
     assert has.tolist() == [not sketch.is_empty() for sketch in sketches]
+    for i in np.flatnonzero(has).tolist():
+        lsh.insert(i, sketches[i])
+    expected = {(i, j) for j, sketch in enumerate(sketches) for i in lsh.query(sketch) if i < j}
+    keys = band_keys(rows, DEFAULT)
     members: dict[int, list[int]] = {}
     for i in np.flatnonzero(has).tolist():
         for key in keys[i].tolist():
             members.setdefault(key, []).append(i)
     assert {pair for same in members.values() for pair in combinations(same, 2)} == expected
     assert len(expected) > 100
+
+
+def test_datasketch_takes_our_signatures() -> None:
+    """They compare with those that datasketch makes, survive its serialisation, and can be updated there."""
+    words = UDHR[0].split()
+    texts = [" ".join(words), " ".join(words[len(words) // 3 :])]
+    ours, theirs = to_datasketch(sign(*texts), DEFAULT), [datasketch(text) for text in texts]
+    assert ours[0].jaccard(ours[1]) == theirs[0].jaccard(theirs[1]) == ours[0].jaccard(theirs[1])
+    assert 0.3 < ours[0].jaccard(ours[1]) < 0.9
+    stored = bytearray(ours[0].bytesize())
+    ours[0].serialize(stored)
+    assert LeanMinHash.deserialize(stored) == ours[0] == LeanMinHash(theirs[0])
+    grown = MinHash(seed=ours[1].seed, hashvalues=ours[1].digest(), scheme=ours[1].scheme, hashfunc=lambda x: x)
+    grown.update_batch(reference.shingles(texts[0], DEFAULT.ngram))
+    union = MinHash.union(*theirs)
+    assert (grown.hashvalues == union.hashvalues).all() and (grown.hashvalues != ours[1].hashvalues).any()
+
+
+def test_objects_of_datasketch_do_not_follow_the_array() -> None:
+    rows = sign("one two three")
+    (sketch,) = to_datasketch(rows, DEFAULT)
+    rows[:] = 0
+    assert sketch == LeanMinHash(datasketch("one two three"))
 
 
 @pytest.mark.parametrize("language", ["en", "zh_CN", "ja"])
@@ -217,6 +252,16 @@ def test_exact_duplicates(one: str, other: str, same: bool) -> None:
     keys = text_keys(pa.array(["skipped", one, other])[1:])
     assert keys.type == pa.binary(16) and keys.null_count == 0
     assert (keys[0] == keys[1]) is same
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.none() | texts, max_size=5), st.integers(1, 30))
+def test_text_keys_equal_the_plain_ones(documents: list[str | None], size: int) -> None:
+    """However the codes of documents lie in the array through which they stream."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(minhash, "_STREAM", size)
+        keys = text_keys(pa.array(documents, pa.string())).to_pylist()
+    assert keys == [reference.text_key(text or "") for text in documents]
 
 
 def test_texts_without_tokens_have_no_key() -> None:
