@@ -22,7 +22,7 @@ from corpusmill.schemas.tables import DOCUMENT, REFINED, SIGNATURE
 __all__ = ["Refine", "Refiner", "minhash_settings", "settings", "signature_columns"]
 
 STAGE_VERSION = [1, script.STAGE_VERSION, prose.STAGE_VERSION, quality.STAGE_VERSION, signatures.STAGE_VERSION]
-LIBRARIES = ("datasketch", "langcodes", "numpy", "pyarrow", "xxhash")
+LIBRARIES = ("datasketch", "langcodes", "numba", "numpy", "pyarrow", "xxhash")
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:

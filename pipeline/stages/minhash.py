@@ -14,13 +14,14 @@ All compiled functions stand in this file: numba's cache of machine code notices
 innermost loops are unsigned because numba looks whether a signed one counts from the end, which costs 5 %.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, ParamSpec, TypeVar, cast
+from collections.abc import Iterator
+from typing import Any
 
-import numba
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from corpusmill.pipeline.compiled import compiled
 
 __all__ = ["NO_VALUE", "SEPARATOR", "SKIP", "SOLO", "shingles", "sign", "token_codes"]
 
@@ -45,25 +46,9 @@ _Bytes = NDArray[np.uint8]
 _Ints = NDArray[np.int64]
 _U32 = NDArray[np.uint32]
 _U64 = NDArray[np.uint64]
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
-def _compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Compiles at the first call of a process, or loads what an earlier process compiled.
-
-    numba keeps machine code in NUMBA_CACHE_DIR, else in `__pycache__` beside this file, else in the user's cache
-    folder. Where it can write to none of them, each process compiles anew.
-    """
-    try:
-        return cast(Callable[_P, _R], numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError as error:
-        if "no locator available" not in str(error):
-            raise
-        return cast(Callable[_P, _R], numba.njit(nogil=True)(function))
-
-
-@_compiled
+@compiled
 def _mix64(x: Any) -> Any:
     """The splitmix64 finaliser of one number, as `shingles.mix64` is of arrays."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -71,7 +56,7 @@ def _mix64(x: Any) -> Any:
     return x ^ (x >> np.uint64(31))
 
 
-@_compiled
+@compiled
 def _fmix32(x: Any) -> Any:
     """MurmurHash3's finaliser of a 32-bit number, with which datasketch mixes hashes before it permutes them."""
     x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(0x85EBCA6B))
@@ -79,13 +64,13 @@ def _fmix32(x: Any) -> Any:
     return np.uint32(x ^ (x >> np.uint32(16)))
 
 
-@_compiled
+@compiled
 def _continued(code: Any, byte: Any) -> Any:
     """A code point with the six bits of a continuation byte of UTF-8 behind it."""
     return code << _SIX | (np.uint32(byte) & _CONTINUED)
 
 
-@_compiled
+@compiled
 def _read(data: _Bytes, at: int, stop: int, table: _U32, in_run: Any, codes: _U32) -> tuple[int, int, Any]:
     """Reads characters until the text ends or `codes` is full.
 
@@ -132,7 +117,7 @@ def _read(data: _Bytes, at: int, stop: int, table: _U32, in_run: Any, codes: _U3
     return at, n, in_run
 
 
-@_compiled
+@compiled
 def _tokenise(codes: _U32, partial: Any, tokens: _U64, slot: Any) -> tuple[Any, Any]:
     """Hashes tokens: h = (h + x + P) * P mod 2^64 over the code points x of each.
 
@@ -154,14 +139,14 @@ def _tokenise(codes: _U32, partial: Any, tokens: _U64, slot: Any) -> tuple[Any, 
     return partial, slot
 
 
-@_compiled
+@compiled
 def _mix(tokens: _U64) -> None:
     """Ends the hashing of tokens, in place."""
     for i in range(tokens.size):
         tokens[i] = _mix64(tokens[i])
 
 
-@_compiled
+@compiled
 def _roll(tokens: _U64, n_shingles: int, ngram: int, hashes: _U32) -> None:
     """Hashes shingles: the upper half of `_mix64` of g = g * C + t mod 2^64 over the token hashes t of each.
 
@@ -182,13 +167,13 @@ def _roll(tokens: _U64, n_shingles: int, ngram: int, hashes: _U32) -> None:
         rolled -= tokens[i] * oldest
 
 
-@_compiled
+@compiled
 def _work(chunk: int, ngram: int) -> tuple[_U32, _U64, _U32]:
     """Arrays for the codes, tokens and shingle hashes of `chunk` characters and of the tokens kept from before."""
     return np.empty(chunk, np.uint32), np.empty(chunk + ngram + 1, np.uint64), np.empty(chunk + 1, np.uint32)
 
 
-@_compiled
+@compiled
 def _shingle(
     data: _Bytes, start: int, stop: int, table: _U32, ngram: int, work: tuple[_U32, _U64, _U32]
 ) -> Iterator[_U32]:
@@ -218,7 +203,7 @@ def _shingle(
         yield hashes[:1]
 
 
-@_compiled
+@compiled
 def _permute(hashes: _U32, permutations: _U32, signature: _U32) -> None:
     """Lowers each place of a signature to the least a * h + b mod 2^32 of the hashes, which are mixed in place."""
     for i in range(hashes.size):
@@ -231,7 +216,7 @@ def _permute(hashes: _U32, permutations: _U32, signature: _U32) -> None:
         signature[k] = least
 
 
-@_compiled
+@compiled
 def _sign(
     data: _Bytes, spans: _Ints, table: _U32, ngram: int, permutations: _U32, chunk: int, signatures: _U32
 ) -> None:
@@ -242,7 +227,7 @@ def _sign(
             _permute(hashes, permutations, signatures[i])
 
 
-@_compiled
+@compiled
 def _list_shingles(
     data: _Bytes, spans: _Ints, table: _U32, ngram: int, chunk: int, values: _U32, offsets: _Ints
 ) -> None:
@@ -256,7 +241,7 @@ def _list_shingles(
         offsets[i + 1] = n
 
 
-@_compiled
+@compiled
 def _fill(
     data: _Bytes, spans: _Ints, table: _U32, document: int, at: int, in_run: Any, codes: _U32, ends: _Ints
 ) -> tuple[int, int, Any, int]:

@@ -15,6 +15,7 @@ from datasketch import MinHash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corpusmill.pipeline.compiled import compiled
 from corpusmill.pipeline.stages import minhash
 from corpusmill.pipeline.stages.shingles import character_table
 from tests.pipeline.stages.alphabet import texts
@@ -137,6 +138,7 @@ def test_every_input_runs_the_same_machine_code() -> None:
 
 COMPILE = """
 import pyarrow as pa
+from corpusmill.pipeline.compiled import compiled
 from corpusmill.pipeline.stages import minhash
 from corpusmill.pipeline.stages.shingles import character_table
 from datasketch import MinHash
@@ -161,4 +163,4 @@ def test_without_a_folder_to_write_to_each_process_compiles(monkeypatch: pytest.
         return 2 * x
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # by which numba tries folders
-    assert minhash._compiled(double)(21) == 42
+    assert compiled(double)(21) == 42
