@@ -5,16 +5,14 @@ transform labelled; elements are task descriptions and packed byte arrays, never
 commit records that workers publish, not from the graph, because not every runner gives results back.
 """
 
-import io
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
-import pyarrow as pa
-
-from corpusmill.pipeline.jobs import dedup
+from corpusmill.pipeline.jobs import dedup, grouping
 from corpusmill.pipeline.jobs.base import Task, committed, timing_name
+from corpusmill.pipeline.jobs.scratch import Element, Scratch
 from corpusmill.pipeline.work import execute, execute_lanes
 from corpusmill.schemas.commits import read_commit
 from corpusmill.schemas.files import Files
@@ -65,46 +63,36 @@ class MapKeys(beam.DoFn):
     def __init__(self, root: str, shared_files: bool) -> None:
         self.root, self.shared_files = root, shared_files
 
-    def process(self, element: bytes) -> Iterator[dedup.Element]:
+    def process(self, element: bytes) -> Iterator[Element]:
         """Pack the keys of one unit."""
-        yield from dedup.map_keys(Task.decode(element), Files(self.root), shared_files=self.shared_files)
+        yield from grouping.map_keys(Task.decode(element), Scratch(Files(self.root), self.shared_files))
 
 
-class CollectEdges(beam.DoFn):
-    """(partition, packed keys) -> (0, edges)."""
+class GroupingStep(beam.DoFn):
+    """(key, payloads) -> (key, payload): one of `grouping.STEPS`."""
 
-    def __init__(self, root: str) -> None:
-        self.root = root
+    def __init__(self, name: str, root: str, shared_files: bool) -> None:
+        self.name, self.root, self.shared_files = name, root, shared_files
 
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[dedup.Element]:
-        """Chain the keys of one partition."""
-        yield from dedup.collect_edges(element[1], Files(self.root))
-
-
-class Resolve(beam.DoFn):
-    """(0, edges) -> (task, decisions), one for each unit."""
-
-    def __init__(self, root: str) -> None:
-        self.root = root
-
-    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[tuple[bytes, bytes]]:
-        """Decide for the whole run."""
-        yield from dedup.resolve(element[1], Files(self.root))
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[Element]:
+        """Do the step for one key."""
+        yield from grouping.do_step(self.name, *element, Scratch(Files(self.root), self.shared_files))
 
 
 class WriteDecisions(beam.DoFn):
-    """(task, decisions) -> bytes (task): commits a unit unless it is committed already."""
+    """(unit, decisions) -> bytes (task): commits a unit unless it is committed already."""
 
-    def __init__(self, root: str) -> None:
-        self.root = root
+    def __init__(self, root: str, shared_files: bool) -> None:
+        self.root, self.shared_files = root, shared_files
 
-    def process(self, element: tuple[bytes, bytes]) -> Iterator[bytes]:
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[bytes]:
         """Commit the decisions about one unit."""
-        task, files = Task.decode(element[0]), Files(self.root)
+        files = Files(self.root)
+        task, parts = grouping.of_unit(element[1], Scratch(files, self.shared_files))
         if committed(task, files) is None:
-            dedup.write_unit(task, pa.ipc.open_stream(io.BytesIO(element[1])).read_all(), files)
+            dedup.write_unit(task, grouping.decisions(parts), files)
             _report(task, files)
-        yield element[0]
+        yield task.encode()
 
 
 def unit_graph(pipeline: beam.Pipeline, job: str, tasks: Sequence[Task], root: str) -> None:
@@ -124,14 +112,14 @@ def lane_graph(
 
 
 def grouping_graph(pipeline: beam.Pipeline, job: str, tasks: Sequence[Task], root: str, *, shared_files: bool) -> None:
-    """Dedup: keys of each unit -> partitions -> edges -> decisions -> each unit."""
+    """Dedup: keys of each unit -> `grouping.STEPS` -> each unit."""
     units = pipeline | f"{job}: units" >> beam.Create([task.encode() for task in tasks])
-    keys = units | f"{job}: keys" >> beam.ParDo(MapKeys(root, shared_files))
-    partitions = keys | f"{job}: partitions" >> beam.GroupByKey()
-    edges = partitions | f"{job}: edges" >> beam.ParDo(CollectEdges(root))
-    everything = edges | f"{job}: gather" >> beam.GroupByKey()
-    decisions = everything | f"{job}: decide" >> beam.ParDo(Resolve(root))
-    _ = decisions | f"{job}: write" >> beam.ParDo(WriteDecisions(root))
+    elements = units | f"{job}: keys" >> beam.ParDo(MapKeys(root, shared_files))
+    for name in grouping.STEPS:
+        groups = elements | f"{job}: group to {name}" >> beam.GroupByKey()
+        elements = groups | f"{job}: {name}" >> beam.ParDo(GroupingStep(name, root, shared_files))
+    groups = elements | f"{job}: group to write" >> beam.GroupByKey()
+    _ = groups | f"{job}: write" >> beam.ParDo(WriteDecisions(root, shared_files))
 
 
 def _report(task: Task, files: Files) -> None:

@@ -15,9 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from corpusmill.pipeline.dedup import kernels
 from corpusmill.pipeline.dedup.keys import byte_rows, halves, heads
 
 UrlPolicy = Literal["newest", "oldest", "longest", "none"]
+KINDS = ("record", "url", "exact", "near")
+"""Why a document is dropped, in the order of the steps."""
+
 _LAST = np.iinfo(np.int64).max
 
 
@@ -93,7 +97,7 @@ class _Cascade:
         self.n_chars = self.members["n_chars"].to_numpy()
         self.rank = self._rank()
         self.winner = np.arange(self.doc.size)  # row of the document that beat each; its own while it remains
-        self.kind = np.full(self.doc.size, None, object)
+        self.kind = np.full(self.doc.size, -1, np.int8)  # position in KINDS, -1 for a survivor
         self.jaccard = np.full(self.doc.size, np.nan)
 
     def column(self, name: str) -> pa.Array:
@@ -128,21 +132,25 @@ class _Cascade:
         first = rows[heads([self.component[rows], hi[rows], lo[rows]], [by[rows] for by in order])]
         loses = first != rows
         self.winner[rows[loses]] = first[loses]
-        self.kind[rows[loses]] = kind
+        self.kind[rows[loses]] = KINDS.index(kind)
 
     def near(self, threshold: float) -> None:
         """Leader clustering of the remaining documents of each component."""
         sig8 = self.column("sig8")
+        width = sig8.type.byte_width
+        shares = np.array([round((width - unequal) / width, 6) for unequal in range(width + 1)])
+        most = int(np.count_nonzero(shares >= threshold)) - 1  # unequal bytes; rounded as it is stored, then compared
         rows = self._remaining(sig8)
         rows = rows[np.lexsort((self.rank[rows], self.component[rows]))]
-        component = self.component[rows]
-        for group in np.split(rows, np.flatnonzero(component[1:] != component[:-1]) + 1):
-            if group.size < 2:
-                continue
-            losers, leaders, similarity = _follow_leaders(byte_rows(sig8)[group], threshold)
-            self.winner[group[losers]] = group[leaders]
-            self.kind[group[losers]] = "near"
-            self.jaccard[group[losers]] = similarity
+        _, sizes = np.unique(self.component[rows], return_counts=True)
+        bounds = np.concatenate([[0], np.cumsum(sizes)])
+        words = _words(byte_rows(sig8)[rows])
+        leaders, unequal = np.empty(rows.size, np.int64), np.empty(rows.size, np.int64)
+        kernels.follow_leaders(words, bounds, most, min(most // 8 + 1, words.shape[1], 31), leaders, unequal)
+        loses = leaders != np.arange(rows.size)
+        self.winner[rows[loses]] = rows[leaders[loses]]
+        self.kind[rows[loses]] = KINDS.index("near")
+        self.jaccard[rows[loses]] = shares[unequal[loses]]
 
     def result(self) -> pa.Table:
         survives = self.winner == np.arange(self.doc.size)
@@ -154,7 +162,7 @@ class _Cascade:
             {
                 "doc": self.doc,
                 "duplicate_of": pa.array(self.doc[self.winner], mask=survives),
-                "kind": pa.array(self.kind, pa.string()),
+                "kind": pa.array(KINDS).take(pa.array(self.kind, mask=survives)),
                 "jaccard": pa.array(self.jaccard, mask=np.isnan(self.jaccard)),
                 "survivor": self.doc[survivor],
                 "cluster_size": pa.array(cluster_size, pa.int64(), mask=~survives),
@@ -162,30 +170,8 @@ class _Cascade:
         )
 
 
-def _follow_leaders(signatures: NDArray[np.uint8], threshold: float) -> tuple[list[int], list[int], list[float]]:
-    """Leader clustering of one component.
-
-    Args:
-        signatures: uint8[M, K] from best to worst document; a copy that is overwritten.
-        threshold: least share of equal bytes at which a document follows a leader.
-
-    Returns:
-        Positions of the dropped documents, the leader each follows (the most similar, of equals the best),
-        and the share of equal bytes, rounded to 6 decimals.
-    """
-    losers: list[int] = []
-    winners: list[int] = []
-    similarities: list[float] = []
-    leaders = [0]
-    for i in range(1, len(signatures)):
-        equal = np.count_nonzero(signatures[: len(leaders)] == signatures[i], axis=1)
-        best = int(equal.argmax())
-        similarity = round(float(equal[best]) / signatures.shape[1], 6)
-        if similarity >= threshold:
-            losers.append(i)
-            winners.append(leaders[best])
-            similarities.append(similarity)
-        else:
-            signatures[len(leaders)] = signatures[i]  # leaders gather at the front of what has been read
-            leaders.append(i)
-    return losers, winners, similarities
+def _words(values: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Rows of bytes as rows of 64-bit words; what is missing of the last is zero."""
+    padded = np.zeros((len(values), -(-values.shape[1] // 8) * 8), np.uint8)
+    padded[:, : values.shape[1]] = values
+    return padded.view(np.uint64)

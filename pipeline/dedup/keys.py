@@ -1,7 +1,10 @@
-"""Keys of documents packed for the shuffle: 25 bytes a key, all kinds in one stream.
+"""Keys of documents packed for the shuffle: 12 bytes a key, all kinds in one stream.
 
 Documents that share a key are candidates of one another. Keys travel as packed arrays, one blob a partition
 of a unit, which was 11 times faster through Beam than one element a key.
+
+Whatever a key is, it is mixed with its kind into 64 bits. That two different ones become equal is to be expected
+for one pair in 10^10 keys, and costs nothing but a comparison: `cascade` sees the whole keys.
 """
 
 from collections.abc import Sequence
@@ -12,11 +15,10 @@ from numpy.typing import NDArray
 
 from corpusmill.pipeline.stages.shingles import mix64
 
-KINDS = ("id", "url", "exact", "near")
-"""Names of the kinds of key; a row's `kind` is the position here."""
+KEY_BYTES = 12
+"""Of a packed key: its 64 bits, and the row of its document."""
 
-KEY_ROW = np.dtype([("kind", "u1"), ("hi", "<u8"), ("lo", "<u8"), ("doc", "<u8")])
-"""One key of one document: kind, 128-bit key, document number. Packed, little-endian."""
+_HEADER = np.dtype([("unit", "<u4"), ("n_rows", "<u4")])
 
 
 def doc_numbers(unit: int, rows: NDArray[np.integer]) -> NDArray[np.uint64]:
@@ -69,25 +71,19 @@ def heads(keys: Sequence[NDArray], ranks: Sequence[NDArray]) -> NDArray[np.intp]
     return result
 
 
-def _rows(kind: str, hi: NDArray[np.uint64], lo: NDArray[np.uint64], docs: NDArray[np.uint64]) -> NDArray[np.void]:
-    rows = np.empty(docs.size, KEY_ROW)
-    rows["kind"], rows["hi"], rows["lo"], rows["doc"] = KINDS.index(kind), hi, lo, docs
-    return rows
-
-
 def pack(
-    docs: NDArray[np.uint64],
+    rows: NDArray[np.integer],
     *,
     ids: pa.Array | None = None,
     urls: pa.Array | None = None,
     texts: pa.Array | None = None,
     bands: NDArray[np.uint64] | None = None,
     shingled: NDArray[np.bool_] | None = None,
-) -> NDArray[np.void]:
-    """The key rows of N documents; a kind that is not given is left out, so are null keys.
+) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
+    """The keys of N documents of a unit; a kind that is not given is left out, so are null keys.
 
     Args:
-        docs: uint64[N] document numbers.
+        rows: their rows in the unit, 0 to 2^32 - 1, [N].
         ids: fixed_size_binary(16)[N], record ids.
         urls: fixed_size_binary(16)[N], as `signatures.url_keys` makes them.
         texts: fixed_size_binary(16)[N], as `signatures.text_keys` makes them.
@@ -95,43 +91,65 @@ def pack(
         shingled: bool[N], which documents the bands speak for; all, if not given.
 
     Returns:
-        `KEY_ROW`[M], at most N * (3 + B).
+        Keys, evenly spread over 64 bits (uint64[M], at most N * (3 + B)), and the row of each (uint32[M]).
     """
-    parts = [np.empty(0, KEY_ROW)]
-    for kind, keys in (("id", ids), ("url", urls), ("exact", texts)):
-        if keys is not None:
-            valid = keys.is_valid().to_numpy(zero_copy_only=False)
-            hi, lo = halves(keys)
-            parts.append(_rows(kind, hi[valid], lo[valid], docs[valid]))
+    rows = rows.astype(np.uint32)
+    keys, owners = [np.empty(0, np.uint64)], [np.empty(0, np.uint32)]
+    for kind, values in enumerate((ids, urls, texts)):
+        if values is not None:
+            valid = values.is_valid().to_numpy(zero_copy_only=False)
+            hi, lo = halves(values)
+            keys.append(_mixed(kind, hi[valid], lo[valid]))
+            owners.append(rows[valid])
     if bands is not None:
         if shingled is not None:
-            docs, bands = docs[shingled], bands[shingled]
-        numbers = np.tile(np.arange(bands.shape[1], dtype=np.uint64), docs.size)
-        parts.append(_rows("near", bands.ravel(), numbers, np.repeat(docs, bands.shape[1])))
-    return np.concatenate(parts)
+            rows, bands = rows[shingled], bands[shingled]
+        numbers = np.arange(bands.shape[1], dtype=np.uint64)
+        keys.append(_mixed(3, bands, numbers).ravel())
+        owners.append(np.repeat(rows, bands.shape[1]))
+    return np.concatenate(keys), np.concatenate(owners)
 
 
-def split_by_partition(rows: NDArray[np.void], n_partitions: int) -> list[tuple[int, bytes]]:
-    """Splits key rows so that equal keys meet in one partition, whichever call they come from.
+def _mixed(kind: int, hi: NDArray[np.uint64], lo: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    salt = mix64(np.array([kind + 1], np.uint64))
+    return mix64(mix64(salt + lo) ^ hi)
+
+
+def split_by_partition(
+    unit: int, keys: NDArray[np.uint64], rows: NDArray[np.uint32], n_partitions: int
+) -> list[tuple[int, bytes]]:
+    """Splits the keys of a unit so that equal ones meet in one partition, whichever unit they come from.
 
     Args:
-        rows: `KEY_ROW`[M].
-        n_partitions: 1 to 2^32; all calls of a run use the same.
+        unit: number of the unit in the plan, 0 to 2^32 - 1.
+        keys: uint64[M].
+        rows: uint32[M].
+        n_partitions: 1 to 65,536; all calls of a run use the same.
 
     Returns:
-        (partition, packed rows) for each partition that has rows, by partition.
+        (partition, packed keys) for each partition that has any, by partition; `unpack` reads them.
 
     Raises:
         ValueError: `n_partitions` is out of range.
     """
-    if not 1 <= n_partitions <= 2**32:
-        raise ValueError(f"n_partitions is {n_partitions}, expected 1 to 2^32")
-    mixed = mix64(mix64(rows["lo"] + rows["kind"]) ^ rows["hi"])
-    partition = ((mixed >> np.uint64(32)) * np.uint64(n_partitions)) >> np.uint64(32)
-    rows = rows[np.argsort(partition, kind="stable")]
-    numbers, counts = np.unique(partition, return_counts=True)
-    ends = np.cumsum(counts)
-    return [
-        (int(number), rows[end - count : end].tobytes())
-        for number, count, end in zip(numbers, counts, ends, strict=True)
-    ]
+    if not 1 <= n_partitions <= 1 << 16:
+        raise ValueError(f"n_partitions is {n_partitions}, expected 1 to 65,536")
+    partition = (((keys >> np.uint64(32)) * np.uint64(n_partitions)) >> np.uint64(32)).astype(np.uint16)
+    order = np.argsort(partition, kind="stable")
+    keys, rows = keys[order], rows[order]
+    ends = np.cumsum(np.bincount(partition, minlength=n_partitions))
+    blobs = []
+    for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        if start < end:
+            header = np.array((unit, end - start), _HEADER)
+            blobs.append((number, header.tobytes() + keys[start:end].tobytes() + rows[start:end].tobytes()))
+    return blobs
+
+
+def unpack(blob: bytes) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Keys (uint64[M]) and document numbers (uint64[M]) of what `split_by_partition` packed."""
+    header = np.frombuffer(blob, _HEADER, 1)[0]
+    n_rows = int(header["n_rows"])
+    keys = np.frombuffer(blob, np.uint64, n_rows, _HEADER.itemsize)
+    rows = np.frombuffer(blob, np.uint32, n_rows, _HEADER.itemsize + keys.nbytes)
+    return keys, doc_numbers(int(header["unit"]), rows)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpusmill.pipeline.dedup.cascade import CascadePolicy, resolve
-from corpusmill.pipeline.dedup.components import components, edges
+from corpusmill.pipeline.dedup.components import chain, components
 from corpusmill.pipeline.dedup.keys import doc_numbers, pack, split_by_partition
 from corpusmill.pipeline.stages.signatures import (
     MinHashSettings,
@@ -191,12 +191,39 @@ def test_wrong_input_is_refused() -> None:
         CascadePolicy(near=75)
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 400), st.integers(1, 40), st.sampled_from([0.3, 0.5, 0.9, 1.0]))
+def test_leaders_in_large_components(seed: int, n_docs: int, width: int, near: float) -> None:
+    """More leaders than are compared at once, signatures of any width, many equally similar leaders."""
+    random = np.random.default_rng(seed)
+    rows = random.integers(0, 3, (n_docs, width), np.uint8)
+    component = random.integers(0, 3, n_docs)
+    members = [
+        member(doc, component=int(component[doc]), sig8=rows[doc].tobytes(), n_chars=int(random.integers(5)))
+        for doc in range(n_docs)
+    ]
+    given_table = pa.Table.from_pylist(
+        members, SCHEMA.set(SCHEMA.get_field_index("sig8"), pa.field("sig8", pa.binary(width)))
+    )
+    expected = reference.resolve(members, "none", False, near)
+    assert resolve(given_table, CascadePolicy(url="none", exact=False, near=near)).to_pylist() == expected
+
+
 def test_a_large_component_of_distinct_documents_is_feasible() -> None:
-    """4,000 documents of one raw component, none near another: 8 million comparisons."""
-    rows = np.random.default_rng(0).integers(0, 256, (4000, 160), np.uint8)
-    members = table([member(doc) for doc in range(4000)]).drop_columns("sig8")
-    members = members.append_column("sig8", pa.array([row.tobytes() for row in rows], pa.binary(160)))
-    assert resolve(members, NEAR_ONLY)["cluster_size"].to_pylist() == [1] * 4000
+    """30,000 documents of one raw component, none near another: 450 million comparisons."""
+    rows = np.random.default_rng(0).integers(0, 256, (30_000, 160), np.uint8)
+    members = pa.table(
+        {
+            "doc": pa.array(np.arange(30_000, dtype=np.uint64)),
+            "component": pa.array(np.zeros(30_000, np.uint64)),
+            "id": pa.array([key(doc) for doc in range(30_000)], pa.binary(16)),
+            "sig8": pa.array([row.tobytes() for row in rows], pa.binary(160)),
+            "n_chars": pa.array(np.zeros(30_000, np.int64)),
+            "priority": pa.array(np.zeros(30_000, np.int32)),
+            **{name: pa.nulls(30_000, SCHEMA.field(name).type) for name in ("quality", "date", "url_key", "text_key")},
+        }
+    )
+    assert resolve(members, NEAR_ONLY)["cluster_size"].to_pylist() == [1] * 30_000
 
 
 def deduplicate(texts: list[str], units: list[list[int]], n_partitions: int) -> dict[int, tuple[int, str]]:
@@ -208,8 +235,10 @@ def deduplicate(texts: list[str], units: list[list[int]], n_partitions: int) -> 
         column = pa.array([texts[i] for i in unit], pa.string())
         docs = doc_numbers(number, np.arange(len(unit)))
         rows = signatures(column, by)
-        keys = pack(docs, texts=text_keys(column), bands=band_keys(rows, by), shingled=shingled(rows))
-        for partition, blob in split_by_partition(keys, n_partitions):
+        keys, owners = pack(
+            np.arange(len(unit)), texts=text_keys(column), bands=band_keys(rows, by), shingled=shingled(rows)
+        )
+        for partition, blob in split_by_partition(number, keys, owners, n_partitions):
             blobs.setdefault(partition, []).append(blob)
         numbered = zip(docs.tolist(), unit, strict=True)
         plain = table([member(doc, id=key(i), quality=-float(i)) for doc, i in numbered])
@@ -217,7 +246,7 @@ def deduplicate(texts: list[str], units: list[list[int]], n_partitions: int) -> 
         for name, values in new.items():
             plain = plain.set_column(SCHEMA.get_field_index(name), name, values)
         stored.append(plain.drop_columns("component"))
-    docs, roots = components([edges(blobs[partition]) for partition in sorted(blobs)])
+    docs, roots = components([chain(blobs[partition], 0) for partition in sorted(blobs)])
     raw = pa.table({"doc": docs, "component": roots})
     members = pa.concat_tables(stored).join(raw, "doc", join_type="inner")
     rows = resolve(members, CascadePolicy()).to_pylist()

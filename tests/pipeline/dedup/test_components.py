@@ -1,33 +1,37 @@
-"""Raw components against a plain search, whatever order the keys come in."""
+"""Raw components against a plain search, whatever order the keys come in and however they are spread."""
 
-import time
 from random import Random
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from corpusmill.pipeline.dedup.components import components, edges
-from corpusmill.pipeline.dedup.keys import KEY_ROW, split_by_partition
+from corpusmill.pipeline.dedup.components import chain, components, merge
+from corpusmill.pipeline.dedup.keys import split_by_partition
 
-KeyRow = tuple[int, int, int, int]
-small = st.integers(0, 4)
-key_rows = st.lists(st.tuples(st.integers(0, 3), small, small, st.integers(0, 12)), max_size=50)
+KeyRow = tuple[int, int]
+# Keys that differ in their highest, their lowest or no bits: the sort hides the lowest ones.
+few_keys = st.builds(lambda high, low: high << 62 | low, st.integers(0, 3), st.integers(0, 3))
+key_rows = st.lists(st.tuples(few_keys, st.integers(0, 12)), max_size=60)
 
 
-def blob(rows: list[KeyRow]) -> bytes:
-    return np.array(rows, KEY_ROW).tobytes()
+def blob(rows: list[KeyRow], unit: int = 0) -> bytes:
+    keys, docs = np.array(rows, np.uint64).reshape(-1, 2).T
+    packed = split_by_partition(unit, keys, docs.astype(np.uint32), 1)
+    return packed[0][1] if packed else bytes(8)
 
 
 def by_search(rows: list[KeyRow]) -> dict[int, int]:
     """Smallest document reachable through shared keys, of each document that shares any."""
     root: dict[int, int] = {}
-    for doc in sorted({row[3] for row in rows}):
+    for doc in sorted({doc for _, doc in rows}):
         seen, todo = {doc}, [doc]
         while todo:
             one = todo.pop()
-            keys = {row[:3] for row in rows if row[3] == one}
-            new = {row[3] for row in rows if row[:3] in keys} - seen
+            keys = {key for key, other in rows if other == one}
+            new = {other for key, other in rows if key in keys} - seen
             seen |= new
             todo += new
         if len(seen) > 1:
@@ -35,51 +39,70 @@ def by_search(rows: list[KeyRow]) -> dict[int, int]:
     return root
 
 
+def roots_of(forests: list[NDArray[np.uint64]]) -> dict[int, int]:
+    docs, roots = components(forests)
+    assert docs.dtype == roots.dtype == np.uint64
+    assert docs.tolist() == sorted(docs.tolist())
+    return dict(zip(docs.tolist(), roots.tolist(), strict=True))
+
+
 @settings(deadline=None, max_examples=150)
-@given(key_rows, st.integers(1, 4), st.integers(1, 4), st.randoms())
-def test_components_through_partitions(rows: list[KeyRow], n_units: int, n_partitions: int, random: Random) -> None:
-    """However the rows are spread over units and partitions, and whichever blobs come first or twice."""
+@given(key_rows, st.integers(1, 4), st.integers(1, 4), st.integers(1, 9), st.randoms())
+def test_components_through_partitions(
+    rows: list[KeyRow], n_units: int, n_partitions: int, max_keys: int, random: Random
+) -> None:
+    """However keys are spread over units and partitions, merged in groups or not, whichever come first or twice."""
     blobs: dict[int, list[bytes]] = {}
     for unit in range(n_units):
-        mine = np.array(rows[unit::n_units], KEY_ROW)
-        for partition, packed in split_by_partition(mine, n_partitions):
+        keys, docs = np.array(rows[unit::n_units], np.uint64).reshape(-1, 2).T
+        for partition, packed in split_by_partition(unit, keys, docs.astype(np.uint32), n_partitions):
             blobs.setdefault(partition, []).extend([packed] * random.choice([1, 1, 2]))
-    parts = []
+    forests = []
     for partition in random.sample(sorted(blobs), len(blobs)):
         random.shuffle(blobs[partition])
-        parts.append(edges(blobs[partition]))
-    docs, roots = components(parts)
-    assert docs.dtype == roots.dtype == np.uint64
-    assert dict(zip(docs.tolist(), roots.tolist(), strict=True)) == by_search(rows)
-    assert docs.tolist() == sorted(docs.tolist())
+        forests.append(chain(blobs[partition], len(rows), max_keys=max_keys))
+    numbered = [(key, i % n_units << 32 | doc) for i, (key, doc) in enumerate(rows)]
+    expected = by_search(numbered)
+    assert roots_of(forests) == expected
+    assert roots_of([merge(forests[:2]), *forests[2:]]) == expected
 
 
 @settings(deadline=None, max_examples=50)
-@given(key_rows, st.randoms())
-def test_edges_are_a_forest_that_no_order_changes(rows: list[KeyRow], random: Random) -> None:
-    forest = edges([blob(rows)])
+@given(key_rows, st.integers(1, 99), st.randoms())
+def test_a_chain_is_a_forest_that_neither_order_nor_memory_changes(
+    rows: list[KeyRow], max_keys: int, random: Random
+) -> None:
+    forest = chain([blob(rows)], len(rows))
     docs, roots = components([forest])
     assert len(forest) == docs.size - np.unique(roots).size  # a tree has one edge less than nodes
     shuffled = random.sample(rows, len(rows))
-    assert (edges([blob(shuffled[:7]), blob(shuffled[7:]), blob(shuffled[:3])]) == forest).all()
+    parts = [blob(shuffled[:7]), blob(shuffled[7:]), blob(shuffled[:3])]
+    assert chain(parts, len(rows), max_keys=max_keys).tolist() == forest.tolist()
 
 
-def test_kind_and_both_halves_tell_keys_apart() -> None:
-    assert edges([blob([(0, 1, 1, 1), (1, 1, 1, 2), (0, 2, 1, 3), (0, 1, 2, 4)])]).size == 0
-    assert edges([blob([(0, 1, 1, 9), (0, 1, 1, 2**63)])]).tolist() == [[9, 2**63]]
+def test_all_64_bits_tell_keys_apart() -> None:
+    keys = [0, 1, 2, 1 << 63, 1 << 32]
+    assert chain([blob([(key, doc) for doc, key in enumerate(keys * 2)])], 10).tolist() == [
+        [i, i + 5] for i in range(5)
+    ]
+    assert chain([blob([(key, doc) for doc, key in enumerate(keys)])], 5).size == 0
 
 
-def test_a_hot_key_costs_one_edge_a_document() -> None:
-    rows = np.zeros(100_000, KEY_ROW)
-    rows["kind"], rows["hi"], rows["doc"] = 3, 42, np.random.default_rng(0).permutation(100_000)
-    start = time.process_time()
-    forest = edges([rows[:60_000].tobytes(), rows[60_000:].tobytes()])
-    assert time.process_time() - start < 2  # pairs would be 5 * 10^9
+@pytest.mark.parametrize("max_keys", [1000, 1 << 20])
+def test_a_hot_key_costs_one_edge_a_document(max_keys: int) -> None:
+    """Pairs would be 5 * 10^9, and the key alone is more than a partition may hold."""
+    docs = np.random.default_rng(0).permutation(100_000).astype(np.uint32)
+    blobs = [
+        packed
+        for part in np.split(docs, 50)
+        for _, packed in split_by_partition(0, np.full(part.size, 42, np.uint64), part, 1)
+    ]
+    forest = chain(blobs, docs.size, max_keys=max_keys)
     assert forest.shape == (99_999, 2)
     assert (forest[:, 0] == 0).all() and (forest[:, 1] == np.arange(1, 100_000)).all()
 
 
 def test_nothing_gives_nothing() -> None:
-    assert edges([]).shape == edges([b""]).shape == (0, 2)
+    assert chain([], 0).shape == chain([blob([])], 0).shape == merge([]).shape == (0, 2)
     docs, roots = components([])
     assert docs.size == roots.size == 0
