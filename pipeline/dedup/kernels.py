@@ -66,7 +66,7 @@ def _count(ones: Any) -> Any:
 
 @compiled
 def _compare(
-    words: NDArray[np.uint64], row: int, heads: NDArray[np.uint64], counts: NDArray[np.uint64], most: int
+    words: NDArray[np.uint64], row: int, heads: NDArray[np.uint64], counts: NDArray[np.uint64], most: Any
 ) -> bool:
     """Counts the unequal bytes of the first words of a row and of a block of leaders; False if all are above `most`."""
     counts[:] = np.uint64(0)

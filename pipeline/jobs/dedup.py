@@ -15,7 +15,7 @@ from corpusmill.pipeline.dedup.members import member_schema
 from corpusmill.pipeline.jobs.base import RunState, Stopwatch, Task, fingerprint, outputs
 from corpusmill.schemas.files import Files
 from corpusmill.schemas.parquet import ROW_GROUP, read_table
-from corpusmill.schemas.tables import CLUSTER, DOCUMENT, DUPLICATE, REFINED, VERDICT
+from corpusmill.schemas.tables import CLUSTER, DUPLICATE, REFINED, VERDICT
 
 __all__ = ["Dedup", "split_of", "write_unit"]
 
@@ -79,37 +79,39 @@ def write_unit(task: Task, decisions: pa.Table, files: Files) -> None:
     """Commit the decisions about one unit; `decisions` holds rows of `members.DECISION`, sorted by row."""
     watch = Stopwatch()
     with watch("read"):
-        ids = read_table(files, f"documents/{task.unit}.parquet", DOCUMENT, ["id"]).column("id")
-        sizes = read_table(files, f"refined/{task.unit}.parquet", REFINED, ["n_bytes"]).column("n_bytes").to_numpy()
+        refined = read_table(files, f"refined/{task.unit}.parquet", REFINED, ["id", "n_bytes"])
         keep = read_table(files, f"verdicts/{task.unit}.parquet", VERDICT, ["keep"]).column("keep")
-    rows = decisions.column("row")
+    ids, rows = refined.column("id").combine_chunks(), decisions.column("row")
     table = pa.table(
         {
-            "id": ids.take(rows),
+            "id": _hex(byte_rows(ids.take(rows.combine_chunks()))),
             "unit": pa.repeat(task.unit, decisions.num_rows),
             "row": rows,
-            "component": _hex(decisions.column("component")),
-            "duplicate_of": _hex(decisions.column("duplicate_of")),
+            "component": _hex(byte_rows(decisions.column("component").combine_chunks())),
+            "duplicate_of": _hex(byte_rows(decisions.column("duplicate_of").combine_chunks())),
             **{name: decisions.column(name) for name in ("kind", "jaccard", "cluster_size")},
         }
     )
-    is_copy = pc.is_valid(table.column("duplicate_of"))
+    is_copy = pc.is_valid(decisions.column("duplicate_of"))
     copies, clusters = table.filter(is_copy), table.filter(pc.invert(is_copy))
+    component = byte_rows(ids).copy()
+    component[rows.to_numpy()] = byte_rows(decisions.column("component").combine_chunks())
     alive = keep.to_numpy().copy()
     alive[copies.column("row").to_numpy()] = False
-    component = np.array(ids.to_pylist(), dtype="U32")
-    component[clusters.column("row").to_numpy()] = np.array(clusters.column("component").to_pylist(), dtype="U32")
-    survivors: dict[str, list[int]] = {}
+    survivors = np.flatnonzero(alive)
+    splits = [split_of(name, task.spec["splits"]) for name in _hex(component[survivors]).to_pylist()]
+    group, sizes = survivors // ROW_GROUP, refined.column("n_bytes").to_numpy()[survivors]
     n_groups = -(-len(ids) // ROW_GROUP)
-    for row in np.flatnonzero(alive):
-        split = split_of(str(component[row]), task.spec["splits"])
-        survivors.setdefault(split, [0] * n_groups)[row // ROW_GROUP] += int(sizes[row])
     counts = {f"duplicate_{kind}": n for kind, n in _count(copies.column("kind")).items()}
-    counts |= {"kept": int(alive.sum()), "duplicates": copies.num_rows}
+    counts |= {"kept": survivors.size, "duplicates": copies.num_rows}
+    detail = {}
+    for split in dict.fromkeys(splits):
+        mine = np.array(splits) == split
+        detail[split] = np.bincount(group[mine], sizes[mine], n_groups).astype(np.int64).tolist()
     with outputs(files, Dedup.name, task.unit, watch) as out:
         out.table(f"duplicates/{task.unit}.parquet", DUPLICATE).write(copies)
         out.table(f"clusters/{task.unit}.parquet", CLUSTER).write(clusters)
-        out.commit(task.fingerprint, counts, {"survivors": survivors})
+        out.commit(task.fingerprint, counts, {"survivors": detail})
 
 
 def split_of(component: str, splits: dict[str, float]) -> str:
@@ -129,11 +131,8 @@ def _count(column: pa.ChunkedArray) -> dict[str, int]:
 _DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
-def _hex(column: pa.ChunkedArray) -> pa.Array:
-    """Hex digits of fixed-size binaries, null where these are."""
-    values = column.combine_chunks()
-    data = byte_rows(values)
-    digits: NDArray[np.uint8] = _DIGITS[np.stack([data >> 4, data & 15], axis=-1)]
-    offsets = np.arange(len(values) + 1, dtype=np.int32) * np.int32(2 * data.shape[1])
-    text = pa.StringArray.from_buffers(len(values), pa.py_buffer(offsets), pa.py_buffer(digits))
-    return pc.if_else(values.is_valid(), text, pa.scalar(None, pa.string()))
+def _hex(values: NDArray[np.uint8]) -> pa.StringArray:
+    """The hex digits of each row of bytes."""
+    digits: NDArray[np.uint8] = _DIGITS[np.stack([values >> 4, values & 15], axis=-1)]
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * np.int32(2 * values.shape[1])
+    return pa.StringArray.from_buffers(len(values), pa.py_buffer(offsets), pa.py_buffer(digits))
