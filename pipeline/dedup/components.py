@@ -7,6 +7,7 @@ rows, never m^2 pairs.
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,29 @@ MAX_KEYS = 4 << 20
 """Keys that are sorted at once; with all that is made of them about 300 MB."""
 
 
-def chain(blobs: Iterable[bytes], n_keys: int, *, max_keys: int = MAX_KEYS) -> NDArray[np.uint64]:
+class Forest(NamedTuple):
+    """Trees of documents; two forests of the same trees are equal.
+
+    Attributes:
+        docs: uint64[N], numbers of all documents that have an edge, sorted.
+        roots: int64[N], position of the smallest document of each one's tree.
+    """
+
+    docs: NDArray[np.uint64]
+    roots: NDArray[np.int64]
+
+    def pack(self) -> bytes:
+        """16 bytes a document."""
+        return self.docs.tobytes() + self.roots.tobytes()
+
+    @classmethod
+    def unpack(cls, blob: bytes) -> Self:
+        """The inverse of `pack`."""
+        n_docs = len(blob) // 16
+        return cls(np.frombuffer(blob, np.uint64, n_docs), np.frombuffer(blob, np.int64, n_docs, 8 * n_docs))
+
+
+def chain(blobs: Iterable[bytes], n_keys: int, *, max_keys: int = MAX_KEYS) -> Forest:
     """Links the documents that share a key in one partition.
 
     A partition of more than `max_keys` is read several times, each time for another part of its keys. Where one key
@@ -31,10 +54,10 @@ def chain(blobs: Iterable[bytes], n_keys: int, *, max_keys: int = MAX_KEYS) -> N
         max_keys: 1 or more to hold at once, about.
 
     Returns:
-        A forest, as `merge` makes them.
+        The trees of documents that are linked, directly or through others.
     """
     n_parts = max(1, -(-n_keys // max_keys))
-    forest = np.empty((0, 2), np.uint64)
+    forest = merge([])
     for part in range(n_parts):
         waiting = [(np.empty(0, np.uint64), np.empty(0, np.uint64))]
         for blob in blobs:
@@ -45,58 +68,45 @@ def chain(blobs: Iterable[bytes], n_keys: int, *, max_keys: int = MAX_KEYS) -> N
             waiting.append((keys, docs))
             if sum(keys.size for keys, _ in waiting) > 2 * max_keys:
                 keys, docs, links = _link(waiting)
-                forest, waiting = _join(forest, links), [(keys, docs)]
-        forest = _join(forest, _link(waiting)[2])
+                forest, waiting = merge([forest, links]), [(keys, docs)]
+        forest = merge([forest, _link(waiting)[2]])
     return forest
 
 
-def merge(forests: Iterable[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """One forest instead of several.
+def merge(forests: Iterable[Forest]) -> Forest:
+    """The trees of the union of some forests.
 
     Args:
-        forests: arrays uint64[E, 2] of document numbers, in any order, read twice.
-
-    Returns:
-        uint64[E, 2], a forest: (smallest document of the component, each other), sorted by the other.
-    """
-    docs, roots = components(forests)
-    return _pairs(roots, docs)
-
-
-def components(forests: Iterable[NDArray[np.uint64]]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """The components of the union of some forests.
-
-    Args:
-        forests: arrays uint64[E, 2] of document numbers, in any order, read twice.
-
-    Returns:
-        The documents that have an edge, sorted (uint64[N]), and the smallest document of each one's component
-        (uint64[N]).
+        forests: in any order, read twice, one at a time.
     """
     docs = np.empty(0, np.uint64)
     for forest in forests:
-        docs = _distinct(np.concatenate([docs, forest.ravel()]))
-    parents = np.arange(docs.size)
+        docs = np.sort(np.concatenate([docs, forest.docs]), kind="stable")  # Timsort: two runs are merged in one pass
+        docs = docs[_begins(docs)]
+    roots = np.arange(docs.size)
     for forest in forests:
-        kernels.unite(np.searchsorted(docs, forest[:, 0]), np.searchsorted(docs, forest[:, 1]), parents)
-    kernels.flatten(parents)
-    return docs, docs[parents]
+        places = np.searchsorted(docs, forest.docs)
+        kernels.unite(places, places[forest.roots], roots)
+    kernels.flatten(roots)
+    return Forest(docs, roots)
 
 
 def _link(
     rows: list[tuple[NDArray[np.uint64], NDArray[np.uint64]]],
-) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64], Forest]:
     """Each key once with a document that has it, and a forest of the documents that share any."""
     keys = np.concatenate([keys for keys, _ in rows])
     docs = np.concatenate([docs for _, docs in rows])
     shared, begins = _shared(keys)
     first = np.ones(keys.size, bool)
     first[shared[~begins]] = False
-    nodes, position = np.unique(docs[shared], return_inverse=True)
-    parents = np.arange(nodes.size)
-    kernels.unite(position[begins][np.cumsum(begins) - 1], position, parents)
-    kernels.flatten(parents)
-    return keys[first], docs[first], _pairs(nodes[parents], nodes)
+    nodes, places = np.unique(docs[shared], return_inverse=True)
+    roots = np.arange(nodes.size)
+    kernels.unite(places[begins][np.cumsum(begins) - 1], places, roots)
+    kernels.flatten(roots)
+    linked = np.bincount(roots, minlength=nodes.size)[roots] > 1  # a document whose blob comes twice shares with itself
+    forest = Forest(nodes[linked], (np.cumsum(linked) - 1)[roots[linked]])
+    return keys[first], docs[first], forest
 
 
 def _shared(keys: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
@@ -128,17 +138,3 @@ def _repeated(begins: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which elements of a sorted array are there more than once."""
     repeated: NDArray[np.bool_] = ~(begins & np.append(begins, True)[1:])
     return repeated
-
-
-def _distinct(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    values = np.sort(values)  # np.unique hashes, which takes seven times as long
-    return values[_begins(values)]
-
-
-def _join(forest: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    return merge([forest, other]) if forest.size else other
-
-
-def _pairs(roots: NDArray[np.uint64], docs: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    pairs: NDArray[np.uint64] = np.column_stack([roots, docs])[roots != docs]
-    return pairs

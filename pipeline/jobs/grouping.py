@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from corpusmill.pipeline.dedup import components as forests
 from corpusmill.pipeline.dedup import keys, members
 from corpusmill.pipeline.dedup.cascade import CascadePolicy
+from corpusmill.pipeline.dedup.components import Forest
 from corpusmill.pipeline.dedup.members import DECISION, member_schema
 from corpusmill.pipeline.jobs.base import Task
 from corpusmill.pipeline.jobs.scratch import Element, Parcels, Scratch
@@ -70,13 +71,13 @@ def chain_keys(partition: int, payloads: Iterable[bytes], scratch: Scratch) -> I
     """Link the documents that share keys in a partition."""
     blobs = Parcels(scratch, payloads)
     forest = forests.chain(blobs, blobs.n_bytes // keys.KEY_BYTES)
-    yield from scratch.ship(f"dedup-forest-{partition}", [(partition // _FAN_IN, forest.tobytes())])
+    yield from scratch.ship(f"dedup-forest-{partition}", [(partition // _FAN_IN, forest.pack())])
 
 
 def merge_forests(group: int, payloads: Iterable[bytes], scratch: Scratch) -> Iterator[Element]:
     """Merge the forests of some partitions."""
     forest = forests.merge(_Forests(scratch, payloads))
-    yield from scratch.ship(f"dedup-merged-{group}", [(0, forest.tobytes())])
+    yield from scratch.ship(f"dedup-merged-{group}", [(0, forest.pack())])
 
 
 def components(_: int, payloads: Iterable[bytes], scratch: Scratch) -> Iterator[Element]:
@@ -85,9 +86,10 @@ def components(_: int, payloads: Iterable[bytes], scratch: Scratch) -> Iterator[
     Yields:
         (key of a unit, packed documents and the smallest document of each one's component).
     """
-    docs, roots = forests.components(_Forests(scratch, payloads))
+    docs, roots = forests.merge(_Forests(scratch, payloads))
+    smallest = docs[roots]
     blobs = (
-        (_unit_key(unit), np.stack([docs[mine], roots[mine]]).tobytes())
+        (_unit_key(unit), np.stack([docs[mine], smallest[mine]]).tobytes())
         for unit, mine in _stretches(docs >> np.uint64(32))
     )
     yield from scratch.ship("dedup-components", blobs)
@@ -162,9 +164,8 @@ def of_unit(payloads: Iterable[bytes], scratch: Scratch) -> tuple[Task, Parcels]
 class _Forests(Parcels):
     """Forests instead of bytes."""
 
-    def __iter__(self) -> Iterator[NDArray[np.uint64]]:  # type: ignore[override]
-        for blob in map(self.scratch.read, self.payloads):
-            yield np.frombuffer(blob, np.uint64).reshape(-1, 2)
+    def __iter__(self) -> Iterator[Forest]:  # type: ignore[override]
+        return map(Forest.unpack, map(self.scratch.read, self.payloads))
 
 
 def _unit_key(number: int) -> int:

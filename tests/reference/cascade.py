@@ -93,3 +93,29 @@ def resolve(members: list[Member], url: str, exact: bool, near: float | None) ->
             }
         )
     return rows
+
+
+def raw_components(members: list[Member], columns: list[str]) -> dict[int, int]:
+    """The smallest document reachable through equal values, of each document that shares any but None.
+
+    Args:
+        members: `doc`, and the columns.
+        columns: of keys; a list of values is as many columns.
+    """
+    sharing = defaultdict(list)
+    for member in members:
+        for column in columns:
+            values = member[column] if isinstance(member[column], list) else [member[column]]
+            for position, value in enumerate(values):
+                if value is not None:
+                    sharing[column, position, value].append(member["doc"])
+    root = {doc: doc for docs in sharing.values() if len(docs) > 1 for doc in docs}
+    changed = True
+    while changed:
+        changed = False
+        for docs in sharing.values():
+            least = min(root.get(doc, doc) for doc in docs)
+            for doc in docs:
+                if len(docs) > 1 and root[doc] != least:
+                    root[doc], changed = least, True
+    return root

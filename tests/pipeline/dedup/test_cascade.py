@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpusmill.pipeline.dedup.cascade import CascadePolicy, resolve
-from corpusmill.pipeline.dedup.components import chain, components
+from corpusmill.pipeline.dedup.components import chain, merge
 from corpusmill.pipeline.dedup.keys import doc_numbers, pack, split_by_partition
 from corpusmill.pipeline.stages.signatures import (
     MinHashSettings,
@@ -246,8 +246,8 @@ def deduplicate(texts: list[str], units: list[list[int]], n_partitions: int) -> 
         for name, values in new.items():
             plain = plain.set_column(SCHEMA.get_field_index(name), name, values)
         stored.append(plain.drop_columns("component"))
-    docs, roots = components([chain(blobs[partition], 0) for partition in sorted(blobs)])
-    raw = pa.table({"doc": docs, "component": roots})
+    docs, roots = merge([chain(blobs[partition], 0) for partition in sorted(blobs)])
+    raw = pa.table({"doc": docs, "component": docs[roots]})
     members = pa.concat_tables(stored).join(raw, "doc", join_type="inner")
     rows = resolve(members, CascadePolicy()).to_pylist()
     text = {doc: units[doc >> 32][doc & 0xFFFFFFFF] for doc in docs.tolist()}

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from corpusmill.pipeline.dedup.components import chain, components, merge
+from corpusmill.pipeline.dedup.components import Forest, chain, merge
 from corpusmill.pipeline.dedup.keys import split_by_partition
 
 KeyRow = tuple[int, int]
@@ -39,11 +38,11 @@ def by_search(rows: list[KeyRow]) -> dict[int, int]:
     return root
 
 
-def roots_of(forests: list[NDArray[np.uint64]]) -> dict[int, int]:
-    docs, roots = components(forests)
-    assert docs.dtype == roots.dtype == np.uint64
-    assert docs.tolist() == sorted(docs.tolist())
-    return dict(zip(docs.tolist(), roots.tolist(), strict=True))
+def roots_of(forest: Forest) -> dict[int, int]:
+    docs, roots = forest
+    assert (docs.dtype, roots.dtype) == (np.uint64, np.int64)
+    assert docs.tolist() == sorted(set(docs.tolist()))
+    return dict(zip(docs.tolist(), docs[roots].tolist(), strict=True))
 
 
 @settings(deadline=None, max_examples=150)
@@ -63,33 +62,30 @@ def test_components_through_partitions(
         forests.append(chain(blobs[partition], len(rows), max_keys=max_keys))
     numbered = [(key, i % n_units << 32 | doc) for i, (key, doc) in enumerate(rows)]
     expected = by_search(numbered)
-    assert roots_of(forests) == expected
-    assert roots_of([merge(forests[:2]), *forests[2:]]) == expected
+    assert roots_of(merge(forests)) == expected
+    assert roots_of(merge([merge(forests[:2]), *forests[2:]])) == expected
 
 
 @settings(deadline=None, max_examples=50)
 @given(key_rows, st.integers(1, 99), st.randoms())
-def test_a_chain_is_a_forest_that_neither_order_nor_memory_changes(
-    rows: list[KeyRow], max_keys: int, random: Random
-) -> None:
+def test_neither_order_nor_memory_changes_a_forest(rows: list[KeyRow], max_keys: int, random: Random) -> None:
     forest = chain([blob(rows)], len(rows))
-    docs, roots = components([forest])
-    assert len(forest) == docs.size - np.unique(roots).size  # a tree has one edge less than nodes
+    assert roots_of(forest) == by_search(rows)
     shuffled = random.sample(rows, len(rows))
     parts = [blob(shuffled[:7]), blob(shuffled[7:]), blob(shuffled[:3])]
-    assert chain(parts, len(rows), max_keys=max_keys).tolist() == forest.tolist()
+    assert chain(parts, len(rows), max_keys=max_keys).pack() == forest.pack()
+    assert Forest.unpack(forest.pack()).pack() == forest.pack()
 
 
 def test_all_64_bits_tell_keys_apart() -> None:
     keys = [0, 1, 2, 1 << 63, 1 << 32]
-    assert chain([blob([(key, doc) for doc, key in enumerate(keys * 2)])], 10).tolist() == [
-        [i, i + 5] for i in range(5)
-    ]
-    assert chain([blob([(key, doc) for doc, key in enumerate(keys)])], 5).size == 0
+    twice = chain([blob([(key, doc) for doc, key in enumerate(keys * 2)])], 10)
+    assert roots_of(twice) == {doc: doc % 5 for doc in range(10)}
+    assert chain([blob([(key, doc) for doc, key in enumerate(keys)])], 5).docs.size == 0
 
 
 @pytest.mark.parametrize("max_keys", [1000, 1 << 20])
-def test_a_hot_key_costs_one_edge_a_document(max_keys: int) -> None:
+def test_a_hot_key_costs_one_row_a_document(max_keys: int) -> None:
     """Pairs would be 5 * 10^9, and the key alone is more than a partition may hold."""
     docs = np.random.default_rng(0).permutation(100_000).astype(np.uint32)
     blobs = [
@@ -98,11 +94,9 @@ def test_a_hot_key_costs_one_edge_a_document(max_keys: int) -> None:
         for _, packed in split_by_partition(0, np.full(part.size, 42, np.uint64), part, 1)
     ]
     forest = chain(blobs, docs.size, max_keys=max_keys)
-    assert forest.shape == (99_999, 2)
-    assert (forest[:, 0] == 0).all() and (forest[:, 1] == np.arange(1, 100_000)).all()
+    assert (forest.docs == np.arange(100_000)).all() and (forest.roots == 0).all()
 
 
 def test_nothing_gives_nothing() -> None:
-    assert chain([], 0).shape == chain([blob([])], 0).shape == merge([]).shape == (0, 2)
-    docs, roots = components([])
-    assert docs.size == roots.size == 0
+    for forest in (chain([], 0), chain([blob([])], 0), merge([])):
+        assert forest.docs.size == forest.roots.size == 0
