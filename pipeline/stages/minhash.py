@@ -1,6 +1,6 @@
 """The kernel of deduplication: Arrow's UTF-8 bytes to tokens, shingles and MinHash signatures.
 
-Texts flow through work arrays of fixed size, some characters at a time, each step a plain loop over one array:
+Texts flow through work arrays of fixed size, a kilobyte at a time, each step a plain loop over one array:
 
 1. `_read`     bytes -> normalised code points, each marked where it begins a token
 2. `_tokenise` code points -> a 64-bit hash a token
@@ -33,19 +33,21 @@ SOLO = 1 << 31
 NO_VALUE = 0xFFFFFFFF
 """What each place holds in the signature of a document without shingles, as in datasketch."""
 
-_CHUNK = 2048  # characters in the work arrays, which take 32 kB in all: the first-level cache of a core
-_STREAM = 1 << 18  # characters in the array of `token_codes`, 1 MB
+_CHUNK = 1024  # bytes of text that go through the work arrays at a time; these take 44 kB and stay in a core's caches
+_STREAM = 1 << 18  # codes in the array of `token_codes`, 1 MB
 
 _CODE = np.uint32((1 << 21) - 1)
 _TOP = np.uint32(31)
 _SIX, _CONTINUED = np.uint32(6), np.uint32(0x3F)
 _TOKEN_BASE = np.uint64(0x9E3779B97F4A7C15)
+_TOKEN_INVERSE = np.uint64(pow(0x9E3779B97F4A7C15, -1, 1 << 64))
 _SHINGLE_BASE = np.uint64(0xD6E8FEB86659FD93)
 
 _Bytes = NDArray[np.uint8]
 _Ints = NDArray[np.int64]
 _U32 = NDArray[np.uint32]
 _U64 = NDArray[np.uint64]
+_Work = tuple[_U32, _U64, _U32, _U64, _U64]
 
 
 @compiled
@@ -65,14 +67,20 @@ def _fmix32(x: Any) -> Any:
 
 
 @compiled
+def _byte(data: _Bytes, at: int) -> Any:
+    """A byte as uint32."""
+    return np.uint32(data[np.uint64(at)])
+
+
+@compiled
 def _continued(code: Any, byte: Any) -> Any:
     """A code point with the six bits of a continuation byte of UTF-8 behind it."""
-    return code << _SIX | (np.uint32(byte) & _CONTINUED)
+    return code << _SIX | (byte & _CONTINUED)
 
 
 @compiled
 def _read(data: _Bytes, at: int, stop: int, table: _U32, in_run: Any, codes: _U32) -> tuple[int, int, Any]:
-    """Reads characters until the text ends or `codes` is full.
+    """Reads the characters that begin in the next `codes.size` bytes; each leaves one code at most.
 
     Bytes that are no UTF-8 are read as some character or none, but nothing is read beyond `stop` or the table.
 
@@ -88,20 +96,21 @@ def _read(data: _Bytes, at: int, stop: int, table: _U32, in_run: Any, codes: _U3
         Where reading ended, the number of codes, and `in_run` for what follows.
     """
     n: Any = 0
-    while at < stop and n < codes.size:
-        byte = np.uint32(data[np.uint64(at)])
+    limit = min(stop, at + codes.size)
+    while at < limit:
+        byte = _byte(data, at)
         if byte < 0x80:
             code = byte
             at += 1
         elif byte < 0xE0 and at + 1 < stop:
-            code = _continued(byte & np.uint32(0x1F), data[at + 1])
+            code = _continued(byte & np.uint32(0x1F), _byte(data, at + 1))
             at += 2
         elif byte < 0xF0 and at + 2 < stop:
-            code = _continued(_continued(byte & np.uint32(0x0F), data[at + 1]), data[at + 2])
+            code = _continued(_continued(byte & np.uint32(0x0F), _byte(data, at + 1)), _byte(data, at + 2))
             at += 3
         elif at + 3 < stop:
-            code = _continued(_continued(byte & np.uint32(0x07), data[at + 1]), data[at + 2])
-            code = min(_continued(code, data[at + 3]), np.uint32(0x10FFFF))
+            code = _continued(_continued(byte & np.uint32(0x07), _byte(data, at + 1)), _byte(data, at + 2))
+            code = min(_continued(code, _byte(data, at + 3)), np.uint32(0x10FFFF))
             at += 4
         else:
             at = stop
@@ -118,25 +127,33 @@ def _read(data: _Bytes, at: int, stop: int, table: _U32, in_run: Any, codes: _U3
 
 
 @compiled
-def _tokenise(codes: _U32, partial: Any, tokens: _U64, slot: Any) -> tuple[Any, Any]:
+def _tokenise(codes: _U32, partial: Any, tokens: _U64, slot: Any, powers: _U64, inverses: _U64) -> tuple[Any, Any]:
     """Hashes tokens: h = (h + x + P) * P mod 2^64 over the code points x of each.
+
+    Done step by step, each character would wait for the multiplication of the one before. P is odd, so it has an
+    inverse, and with S[i] the sum of (x[j] + P) * P^-j over all j < i, a token that begins with character i and ends
+    before k has h = (S[k] - S[i]) * P^k, where nothing but a sum is handed on.
 
     Args:
         codes: as `_read` leaves them.
         partial: uint64, h of the token in which the codes before end.
         tokens: gets h of each token that ends here, not mixed yet.
         slot: where that of `partial` belongs.
+        powers: P^i, one more than codes at least.
+        inverses: P^-i, as many as codes at least.
 
     Returns:
         `partial` and `slot` for what follows.
     """
+    total = np.uint64(0)
+    before = np.uint64(0) - partial
     for i in range(codes.size):
         first = codes[i] >> _TOP
-        tokens[np.uint64(slot)] = partial
+        tokens[np.uint64(slot)] = (total - before) * powers[i]
         slot += np.int64(first)
-        partial = np.uint64(0) if first else partial
-        partial = (partial + (np.uint64(codes[i] & _CODE) + _TOKEN_BASE)) * _TOKEN_BASE
-    return partial, slot
+        before = total if first else before
+        total += (np.uint64(codes[i] & _CODE) + _TOKEN_BASE) * inverses[i]
+    return (total - before) * powers[codes.size], slot
 
 
 @compiled
@@ -168,39 +185,50 @@ def _roll(tokens: _U64, n_shingles: int, ngram: int, hashes: _U32) -> None:
 
 
 @compiled
-def _work(chunk: int, ngram: int) -> tuple[_U32, _U64, _U32]:
-    """Arrays for the codes, tokens and shingle hashes of `chunk` characters and of the tokens kept from before."""
-    return np.empty(chunk, np.uint32), np.empty(chunk + ngram + 1, np.uint64), np.empty(chunk + 1, np.uint32)
+def _work(chunk: int, ngram: int) -> _Work:
+    """Arrays for codes, tokens and shingle hashes, and powers of P and of its inverse."""
+    powers = np.ones(chunk + 1, np.uint64)
+    inverses = np.ones(chunk, np.uint64)
+    for i in range(1, chunk + 1):
+        powers[i] = powers[i - 1] * _TOKEN_BASE
+    for i in range(1, chunk):
+        inverses[i] = inverses[i - 1] * _TOKEN_INVERSE
+    codes = np.empty(chunk, np.uint32)
+    tokens = np.empty(chunk + ngram + 1, np.uint64)
+    return codes, tokens, np.empty(4 * chunk, np.uint32), powers, inverses
 
 
 @compiled
-def _shingle(
-    data: _Bytes, start: int, stop: int, table: _U32, ngram: int, work: tuple[_U32, _U64, _U32]
-) -> Iterator[_U32]:
+def _shingle(data: _Bytes, start: int, stop: int, table: _U32, ngram: int, work: _Work) -> Iterator[_U32]:
     """Yields the shingle hashes of a document, some at a time, in an array that the next ones overwrite."""
-    codes, tokens, hashes = work
+    codes, tokens, hashes, powers, inverses = work
     at, in_run, partial = start, np.uint32(0), np.uint64(0)
     slot = 0  # of the token being read. The first slot takes what `_tokenise` writes before the first token.
+    n_hashes = 0
     is_short = True
     while at < stop:
         fresh = max(slot, 1)
         at, n_codes, in_run = _read(data, at, stop, table, in_run, codes)
-        partial, slot = _tokenise(codes[:n_codes], partial, tokens, slot)
+        partial, slot = _tokenise(codes[:n_codes], partial, tokens, slot, powers, inverses)
         if at == stop and slot > 0:
             tokens[slot] = partial
             slot += 1
         _mix(tokens[fresh:slot])
         n_shingles = slot - ngram
         if n_shingles > 0:
-            _roll(tokens[1:], n_shingles, ngram, hashes)
-            yield hashes[:n_shingles]
             is_short = False
+            if n_hashes + n_shingles > hashes.size:
+                yield hashes[:n_hashes]
+                n_hashes = 0
+            _roll(tokens[1:], n_shingles, ngram, hashes[n_hashes:])
+            n_hashes += n_shingles
             for i in range(1, ngram):
                 tokens[i] = tokens[i + n_shingles]
             slot = ngram
     if is_short and slot > 1:
         _roll(tokens[1:], 1, slot - 1, hashes)
-        yield hashes[:1]
+        n_hashes = 1
+    yield hashes[:n_hashes]
 
 
 @compiled
