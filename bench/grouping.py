@@ -15,9 +15,9 @@ same. Bands are hashes of their bytes of the signature, as they are in a real ru
 import argparse
 import hashlib
 import json
-import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,8 +153,8 @@ def write(folder: Path, n_docs: int) -> None:
     files.write_bytes("n_docs", str(n_docs).encode())
 
 
-def run(folder: Path, workers: int) -> dict[str, Any]:
-    """Do the job; its clocks, memory and books."""
+def run(folder: Path) -> dict[str, Any]:
+    """Do the job in this process, as `corpusmill run --workers 1` does it; its clocks, memory and books."""
     files = Files(folder)
     n_docs = int(files.read_bytes("n_docs"))
     state = RunState(Recipe.model_validate({"sources": [_SOURCE]}), files, [])
@@ -170,43 +170,36 @@ def run(folder: Path, workers: int) -> dict[str, Any]:
             )
             for unit, start, end in units(n_docs)
         }
-    wall, cpu = time.perf_counter(), _cpu_seconds()
-    with open_runner("local", workers=workers, beam_options=()) as runner:
+    wall, cpu = time.perf_counter(), time.process_time()
+    with open_runner("local", workers=1, beam_options=()) as runner:
         _run_job(JOBS["dedup"], state, runner, Progress.silent())
-    wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     outputs = hashlib.sha256()
     for commit in state.commits["dedup"].values():
         outputs.update(commit.digest.encode())
-        for name, value in commit.counts.items():
-            counts[name] = counts.get(name, 0) + value
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+        counts.update(commit.counts)
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
         "documents": n_docs,
-        "wall_s": round(wall, 2),
-        "cpu_s": round(cpu, 2),
-        "start_cpu_s": round(_cpu_seconds() - cpu, 2),
-        "peak_mb": round(peak),
-        "counts": counts,
+        "wall_s": round(time.perf_counter() - wall, 2),
+        "cpu_s": round(time.process_time() - cpu, 2),
+        "start_cpu_s": round(cpu, 2),
+        "peak_mb": int(status["VmHWM"].split()[0]) // 1024,
+        "counts": dict(sorted(counts.items())),
         "outputs": outputs.hexdigest(),
     }
-
-
-def _cpu_seconds() -> float:
-    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(use.ru_utime + use.ru_stime for use in usage)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["write", "run"])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("number", type=int, nargs="?", default=1, help="documents to write, or processes to run with")
+    parser.add_argument("n_docs", type=int, nargs="?", default=250_000, help="documents to write")
     args = parser.parse_args()
     if args.action == "write":
-        write(args.folder, args.number)
+        write(args.folder, args.n_docs)
     else:
-        json.dump(run(args.folder, args.number), sys.stdout)
+        json.dump(run(args.folder), sys.stdout)
 
 
 if __name__ == "__main__":

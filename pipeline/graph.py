@@ -58,14 +58,15 @@ class DoLanes(beam.DoFn):
 
 
 class MapKeys(beam.DoFn):
-    """bytes (task) -> (partition, bytes): the packed keys of a unit."""
+    """bytes (where a task stands) -> (partition, bytes): the packed keys of a unit."""
 
     def __init__(self, root: str, shared_files: bool) -> None:
         self.root, self.shared_files = root, shared_files
 
     def process(self, element: bytes) -> Iterator[Element]:
         """Pack the keys of one unit."""
-        yield from grouping.map_keys(Task.decode(element), Scratch(Files(self.root), self.shared_files))
+        scratch = Scratch(Files(self.root), self.shared_files)
+        yield from grouping.map_keys(Task.decode(scratch.read(element)), scratch)
 
 
 class GroupingStep(beam.DoFn):
@@ -112,8 +113,12 @@ def lane_graph(
 
 
 def grouping_graph(pipeline: beam.Pipeline, job: str, tasks: Sequence[Task], root: str, *, shared_files: bool) -> None:
-    """Dedup: keys of each unit -> `grouping.STEPS` -> each unit."""
-    units = pipeline | f"{job}: units" >> beam.Create([task.encode() for task in tasks])
+    """Dedup: keys of each unit -> `grouping.STEPS` -> each unit.
+
+    All units are in one graph, which Dataflow refuses above 10 MB: it holds places in a file of tasks that it writes.
+    """
+    places = Scratch(Files(root), shared=True).ship("dedup-tasks", ((0, task.encode()) for task in tasks))
+    units = pipeline | f"{job}: units" >> beam.Create([place for _, place in places])
     elements = units | f"{job}: keys" >> beam.ParDo(MapKeys(root, shared_files))
     for name in grouping.STEPS:
         groups = elements | f"{job}: group to {name}" >> beam.GroupByKey()

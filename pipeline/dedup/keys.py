@@ -3,8 +3,8 @@
 Documents that share a key are candidates of one another. Keys travel as packed arrays, one blob a partition
 of a unit, which was 11 times faster through Beam than one element a key.
 
-Whatever a key is, it is mixed with its kind into 64 bits. That two different ones become equal is to be expected
-for one pair in 10^10 keys, and costs nothing but a comparison: `cascade` sees the whole keys.
+Whatever a key is, it is mixed with its kind into 64 bits. Among 10^10 keys about three pairs of different ones become
+equal, which costs no more than a comparison: `cascade` sees the whole keys.
 """
 
 from collections.abc import Sequence

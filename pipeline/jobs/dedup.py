@@ -64,7 +64,7 @@ class Dedup:
                 unit=unit,
                 fingerprint=mark,
                 spec=shared | {"number": i, "priority": priority.index(run.commits["extract"][unit].detail["source"])},
-                cost=kept[unit] * 1e-4,
+                cost=kept[unit] * 1.5e-5,
             )
             for i, unit in enumerate(units)
         ]

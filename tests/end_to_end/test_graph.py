@@ -17,18 +17,18 @@ from corpusmill.schemas.recipe import Recipe
 from tests.corpus import write_jsonl
 
 TASKS = [Task(job="extract", unit=f"u{i}", fingerprint="f", spec={"number": i}) for i in range(500)]
-GRAPHS: dict[str, Callable[[beam.Pipeline], None]] = {
-    "units": lambda p: graph.unit_graph(p, "extract", TASKS, "/run"),
-    "grouping": lambda p: graph.grouping_graph(p, "dedup", TASKS, "/run", shared_files=False),
+GRAPHS: dict[str, Callable[[beam.Pipeline, str], None]] = {
+    "units": lambda p, root: graph.unit_graph(p, "extract", TASKS, root),
+    "grouping": lambda p, root: graph.grouping_graph(p, "dedup", TASKS, root, shared_files=False),
 }
 PARDO = common_urns.primitives.PAR_DO.urn
 GROUP = common_urns.primitives.GROUP_BY_KEY.urn
 
 
 @pytest.fixture(params=GRAPHS)
-def pipeline(request: pytest.FixtureRequest) -> proto.Pipeline:
+def pipeline(request: pytest.FixtureRequest, tmp_path: Path) -> proto.Pipeline:
     built = beam.Pipeline(runner="FnApiRunner")
-    GRAPHS[request.param](built)
+    GRAPHS[request.param](built, str(tmp_path))
     return built.to_runner_api()
 
 
@@ -99,10 +99,19 @@ def test_counts_and_times_are_beam_metrics_where_the_runner_has_them(tmp_path: P
     assert "extract_language_msec" in {times.key.metric.name for times in metrics["distributions"]}
 
 
-def test_a_wave_fits_the_limit_of_10_mb() -> None:
-    many = [
-        Task(job="extract", unit=f"crawl-{i:060}", fingerprint="f" * 64, spec={"x": "y" * 400}) for i in range(1000)
+def many_tasks(count: int) -> list[Task]:
+    return [
+        Task(job="extract", unit=f"crawl-{i:060}", fingerprint="f" * 64, spec={"x": "y" * 400}) for i in range(count)
     ]
+
+
+def test_a_wave_fits_the_limit_of_10_mb() -> None:
     built = beam.Pipeline(runner="FnApiRunner")
-    graph.unit_graph(built, "extract", many, "/run")
+    graph.unit_graph(built, "extract", many_tasks(1000), "/run")
     assert built.to_runner_api().ByteSize() < 1_000_000
+
+
+def test_all_units_at_once_fit_it_too(tmp_path: Path) -> None:
+    built = beam.Pipeline(runner="FnApiRunner")
+    graph.grouping_graph(built, "dedup", many_tasks(20_000), str(tmp_path), shared_files=False)
+    assert built.to_runner_api().ByteSize() < 2_000_000
