@@ -25,14 +25,15 @@ COPY --from=apache/beam_python3.11_sdk:2.77.0 /opt/apache/beam /opt/apache/beam
 COPY --from=build /opt/corpusmill /opt/corpusmill
 # The worker runs in this environment, not in a fresh one that the entry point would make from the image's Python.
 ENV PATH=/opt/corpusmill/bin:$PATH RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
-# numba compiles for x86-64 with AVX2 (2015 and later), not for the processor that happens to build the image: its machine
-# code would be useless on others. The kernels run no slower than when compiled for AVX-512. On ARM: NUMBA_CPU=generic.
+# Checks what was installed, and compiles what a worker imports; the rest of Google's clients would be 200 MB more.
+RUN pip check && python -c "import apache_beam.runners.worker.sdk_worker_main, corpusmill.pipeline.work" \
+    && ! python -c "import torch" 2> /dev/null
+# A small run leaves the machine code of numba's kernels beside them. It is for any x86-64 processor with AVX2 (2015 and
+# later), since code for the one that happens to build the image would be compiled anew on others; for AVX-512 it would be
+# no faster. On ARM: --build-arg NUMBA_CPU=generic.
 ARG NUMBA_CPU=x86-64-v3
 ENV NUMBA_CPU_NAME=${NUMBA_CPU} NUMBA_CPU_FEATURES=""
-# Checks what was installed, and compiles what a worker imports and calls; the rest of Google's clients would be 200 MB
-# more.
-RUN pip check && python -c "import apache_beam.runners.worker.sdk_worker_main, corpusmill.pipeline.work" \
-    && python -c "import pyarrow; from corpusmill.pipeline.stages.signatures import *; texts = pyarrow.array(['text']); \
-        signatures(texts, MinHashSettings()); text_keys(texts)" \
-    && ! python -c "import torch" 2> /dev/null
+RUN cd "$(mktemp -d)" && python -c "import this" > a.txt && echo "And more." | cat a.txt - > b.txt \
+    && echo "{name: small, sources: [{kind: text, name: zen, paths: ['*.txt']}], quality: {preset: none}}" > small.yaml \
+    && corpusmill run small.yaml --out run && rm -r "$PWD"
 ENTRYPOINT ["/opt/apache/beam/boot"]

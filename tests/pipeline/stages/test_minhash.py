@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +14,6 @@ from datasketch import MinHash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpusmill.pipeline.compiled import compiled
 from corpusmill.pipeline.stages import minhash
 from corpusmill.pipeline.stages.shingles import character_table
 from tests.pipeline.stages.alphabet import texts
@@ -138,7 +136,6 @@ def test_every_input_runs_the_same_machine_code() -> None:
 
 COMPILE = """
 import pyarrow as pa
-from corpusmill.pipeline.compiled import compiled
 from corpusmill.pipeline.stages import minhash
 from corpusmill.pipeline.stages.shingles import character_table
 from datasketch import MinHash
@@ -153,14 +150,3 @@ def test_the_next_process_finds_the_machine_code(tmp_path: Path) -> None:
         command = ["env", f"NUMBA_CACHE_DIR={tmp_path}", sys.executable, "-c", COMPILE]
         found.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     assert found == [["0", "1"], ["1", "0"]]
-
-
-def test_without_a_folder_to_write_to_each_process_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**options: object) -> None:
-        raise PermissionError
-
-    def double(x: int) -> int:
-        return 2 * x
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # by which numba tries folders
-    assert compiled(double)(21) == 42
