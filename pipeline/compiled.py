@@ -5,7 +5,7 @@ from typing import ParamSpec, TypeVar, cast
 
 import numba
 
-__all__ = ["compiled"]
+__all__ = ["compiled", "compiled_generator"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -24,3 +24,12 @@ def compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
         if "no locator available" not in str(error):
             raise
         return cast(Callable[_P, _R], numba.njit(nogil=True)(function))
+
+
+def compiled_generator(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Compiles a generator together with each kernel that runs it, and keeps no machine code of it alone.
+
+    A kernel that is compiled when the generator comes from the cache fails: numba 0.68 does not know how to go on with
+    such a generator.
+    """
+    return cast(Callable[_P, _R], numba.njit(nogil=True)(function))

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from corpusmill.pipeline.compiled import compiled
+from corpusmill.pipeline.compiled import compiled, compiled_generator
 
 __all__ = ["NO_VALUE", "SEPARATOR", "SKIP", "SOLO", "shingles", "sign", "token_codes"]
 
@@ -195,10 +195,11 @@ def _work(chunk: int, ngram: int) -> _Work:
         inverses[i] = inverses[i - 1] * _TOKEN_INVERSE
     codes = np.empty(chunk, np.uint32)
     tokens = np.empty(chunk + ngram + 1, np.uint64)
-    return codes, tokens, np.empty(4 * chunk, np.uint32), powers, inverses
+    hashes = np.empty(4 * chunk, np.uint32)  # of some chunks: a chunk's few are too short a loop for each permutation
+    return codes, tokens, hashes, powers, inverses
 
 
-@compiled
+@compiled_generator
 def _shingle(data: _Bytes, start: int, stop: int, table: _U32, ngram: int, work: _Work) -> Iterator[_U32]:
     """Yields the shingle hashes of a document, some at a time, in an array that the next ones overwrite."""
     codes, tokens, hashes, powers, inverses = work
