@@ -89,7 +89,8 @@ class _Cascade:
     """The members as arrays in document order, and what the steps decided so far."""
 
     def __init__(self, members: pa.Table) -> None:
-        self.members = members.sort_by("doc")
+        doc = members["doc"].to_numpy()
+        self.members = members.sort_by("doc") if (doc[1:] < doc[:-1]).any() else members
         self.doc = self.members["doc"].to_numpy()
         if (self.doc[1:] == self.doc[:-1]).any():
             raise ValueError("members hold a document number twice")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpusmill.pipeline.dedup import kernels
-from corpusmill.pipeline.dedup.keys import unpack
+from corpusmill.pipeline.dedup.keys import begins_of, repeated, unpack
 
 MAX_KEYS = 4 << 20
 """Keys that are sorted at once; with all that is made of them about 300 MB."""
@@ -82,7 +82,7 @@ def merge(forests: Iterable[Forest]) -> Forest:
     docs = np.empty(0, np.uint64)
     for forest in forests:
         docs = np.sort(np.concatenate([docs, forest.docs]), kind="stable")  # Timsort: two runs are merged in one pass
-        docs = docs[_begins(docs)]
+        docs = docs[begins_of(docs)]
     roots = np.arange(docs.size)
     for forest in forests:
         places = np.searchsorted(docs, forest.docs)
@@ -97,7 +97,7 @@ def _link(
     """Each key once with a document that has it, and a forest of the documents that share any."""
     keys = np.concatenate([keys for keys, _ in rows])
     docs = np.concatenate([docs for _, docs in rows])
-    shared, begins = _shared(keys)
+    shared, begins = repeated(keys)
     first = np.ones(keys.size, bool)
     first[shared[~begins]] = False
     nodes, places = np.unique(docs[shared], return_inverse=True)
@@ -107,34 +107,3 @@ def _link(
     linked = np.bincount(roots, minlength=nodes.size)[roots] > 1  # a document whose blob comes twice shares with itself
     forest = Forest(nodes[linked], (np.cumsum(linked) - 1)[roots[linked]])
     return keys[first], docs[first], forest
-
-
-def _shared(keys: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """The places of keys that are there more than once, equal ones together, and where each set of them begins.
-
-    The sort is of one array, twice as fast as one that moves two: the number of the place takes the lowest bits of the
-    key. What these hid is sorted again, among the few whose other bits are equal.
-    """
-    mask = np.uint64((1 << keys.size.bit_length()) - 1)
-    ordered = np.sort((keys & ~mask) | np.arange(keys.size, dtype=np.uint64))
-    places = (ordered[_repeated(_begins(ordered & ~mask))] & mask).astype(np.intp)
-    values = keys[places]
-    if (values[1:] < values[:-1]).any():
-        order = np.argsort(values, kind="stable")
-        places, values = places[order], values[order]
-    begins = _begins(values)
-    mine = _repeated(begins)
-    return places[mine], begins[mine]
-
-
-def _begins(ordered: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which elements of a sorted array differ from the one before."""
-    begins = np.ones(ordered.size, bool)
-    begins[1:] = ordered[1:] != ordered[:-1]
-    return begins
-
-
-def _repeated(begins: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which elements of a sorted array are there more than once."""
-    repeated: NDArray[np.bool_] = ~(begins & np.append(begins, True)[1:])
-    return repeated
