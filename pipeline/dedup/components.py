@@ -59,16 +59,17 @@ def chain(blobs: Iterable[bytes], n_keys: int, *, max_keys: int = MAX_KEYS) -> F
     n_parts = max(1, -(-n_keys // max_keys))
     forest = merge([])
     for part in range(n_parts):
-        waiting = [(np.empty(0, np.uint64), np.empty(0, np.uint64))]
+        waiting, n_waiting = [(np.empty(0, np.uint64), np.empty(0, np.uint64))], 0
         for blob in blobs:
             keys, docs = unpack(blob)
             if n_parts > 1:
                 mine = ((keys & np.uint64(0xFFFFFFFF)) * np.uint64(n_parts)) >> np.uint64(32) == part
                 keys, docs = keys[mine], docs[mine]
             waiting.append((keys, docs))
-            if sum(keys.size for keys, _ in waiting) > 2 * max_keys:
+            n_waiting += keys.size
+            if n_waiting > 2 * max_keys:
                 keys, docs, links = _link(waiting)
-                forest, waiting = merge([forest, links]), [(keys, docs)]
+                forest, waiting, n_waiting = merge([forest, links]), [(keys, docs)], keys.size
         forest = merge([forest, _link(waiting)[2]])
     return forest
 

@@ -59,7 +59,7 @@ def decide(members: pa.Table, policy: CascadePolicy) -> pa.Table:
     Returns:
         Rows of `DECISION`, sorted by unit, then row.
     """
-    members = members.sort_by("doc")
+    members = members.combine_chunks().sort_by("doc")  # a sort of many chunks is slow
     resolved = cascade.resolve(members, policy)
     docs = members["doc"].to_numpy()
     ids = members["id"].combine_chunks()
