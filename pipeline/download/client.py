@@ -24,6 +24,7 @@ _CONNECT_SECONDS: Final = 30.0
 _LARGEST_PAUSE: Final = 60.0  # seconds, unless the server asks for more
 _LONGEST_WAIT: Final = 600.0  # seconds that we wait because a server asks
 _MAX_REDIRECTS: Final = 10
+_SLOWEST: Final = 100  # bytes a second
 _MAX_DOCUMENT: Final = 256 << 20  # bytes
 
 _GONE: Final = frozenset({404, 410})
@@ -65,15 +66,18 @@ class Client:
     Args:
         settings: limits, retries, how we introduce ourselves.
         lanes: that ask the same host at the same time, this one included.
+        lane: number of this one among them; they do not begin all at once.
         pause: waits so many seconds before a further try.
     """
 
-    def __init__(self, settings: Fetch, *, lanes: int = 1, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, settings: Fetch, *, lanes: int = 1, lane: int = 0, pause: Callable[[float], None] = time.sleep
+    ) -> None:
         self._retries = settings.retries
         self._stall_seconds = settings.stall_seconds
         self._pause = pause
         self._interval = lanes / settings.requests_per_second
-        self._next_start = 0.0
+        self._next_start = time.monotonic() + lane / settings.requests_per_second
         self._http = httpx.Client(
             headers={
                 "User-Agent": settings.user_agent or f"corpusmill/{importlib.metadata.version('corpusmill')}",
@@ -101,7 +105,7 @@ class Client:
             try:
                 with self.stream("GET", url) as response:
                     _expect(response, httpx.codes.OK)
-                    for piece in response.iter_raw():
+                    for piece in self.body(response):
                         content += piece
                         if len(content) > _MAX_DOCUMENT:
                             raise PermanentError(f"it is larger than the {_MAX_DOCUMENT >> 20} MiB of a document")
@@ -189,6 +193,22 @@ class Client:
                 response.close()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._sorted(error) from error
+
+    def body(self, response: httpx.Response) -> Iterator[bytes]:
+        """The body as it arrives, for use in the block of `stream`.
+
+        Raises:
+            PermanentError: it trickles, at less than 100 bytes a second: that is a fault, or malice.
+        """
+        since, n_bytes = time.monotonic(), 0
+        for piece in response.iter_raw():
+            n_bytes += len(piece)
+            seconds = time.monotonic() - since
+            if seconds > self._stall_seconds:
+                if n_bytes < _SLOWEST * seconds:
+                    raise PermanentError(f"it brought {n_bytes} bytes in {seconds:.0f} s")
+                since, n_bytes = time.monotonic(), 0
+            yield piece
 
     def _send(self, request: httpx.Request) -> httpx.Response:
         for _ in range(_MAX_REDIRECTS + 1):

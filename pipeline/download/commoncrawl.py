@@ -1,6 +1,8 @@
 """Which files of a crawl of Common Crawl a recipe asks for (https://commoncrawl.org/get-started)."""
 
 import gzip
+import io
+import itertools
 import json
 import zlib
 from array import array
@@ -18,6 +20,8 @@ from corpusmill.schemas.source import CommonCrawlSource
 __all__ = ["list_files"]
 
 _GZIP: Final = b"\x1f\x8b"
+_MAX_LIST: Final = 256 << 20  # bytes of a path list; those of 2026 have 13 MB
+_MAX_LINE: Final = 1 << 16  # bytes of a line of `records`
 
 
 def list_files(source: CommonCrawlSource, get: Get) -> list[RemoteFile]:
@@ -65,7 +69,11 @@ def _list_paths(source: CommonCrawlSource, folder: str, get: Get) -> list[str]:
             f"{url} is no gzip file, it begins with {content[:40]!r}: a proxy or a login page may have answered instead"
         )
     try:
-        lines = gzip.decompress(content).decode("ascii").splitlines()
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            listed = file.read(_MAX_LIST + 1)
+        if len(listed) > _MAX_LIST:
+            raise ValueError(f"it holds more than {_MAX_LIST >> 20} MiB")
+        lines = listed.decode("ascii").splitlines()
     except (EOFError, OSError, zlib.error, ValueError) as error:
         raise SourceError(f"{url} is damaged ({error}); run again, or name another server in base_urls") from error
     for number, line in enumerate(lines, 1):
@@ -135,7 +143,12 @@ def _read_lines(location: str) -> Iterator[tuple[int, bytes]]:
         file.seek(0)
         stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if is_gzip else file
         try:
-            for number, line in enumerate(stream, 1):
+            for number in itertools.count(1):
+                line = stream.readline(_MAX_LINE)
+                if not line:
+                    return
+                if len(line) == _MAX_LINE:
+                    raise SourceError(f"{location}: line {number} is longer than {_MAX_LINE >> 10} KiB")
                 if line.strip():
                     yield number, line
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:

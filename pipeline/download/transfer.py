@@ -211,7 +211,7 @@ class _Transfer(abc.ABC):
         end = None if n_bytes is None else at + n_bytes
         self._report()
         try:
-            for piece in response.iter_raw():
+            for piece in self._client.body(response):
                 self._n_fetched += len(piece)
                 if end is not None and at + len(piece) > end:
                     self._start_over(f"the server sent more than the {n_bytes} bytes that it announced")

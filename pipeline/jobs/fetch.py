@@ -6,7 +6,7 @@ Local files and objects of a store are read in place. Downloads go to `raw/`; a 
 import functools
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -78,7 +78,7 @@ class Fetch:
         for group in sorted(groups, key=min):
             together = [task for task in downloads if _hosts(task) & group]
             n = min(len(together), together[0].spec["settings"]["connections"])
-            dealt = [replace(task, spec=task.spec | {"lanes": n}) for task in together]
+            dealt = [replace(task, spec=task.spec | {"lanes": n, "lane": i % n}) for i, task in enumerate(together)]
             lanes = [dealt[i::n] for i in range(n)] + lanes
         return lanes
 
@@ -136,25 +136,24 @@ def _download(task: Task, files: Files) -> list[FileInfo]:
     """Bring a file, and its index, to `raw/`; what an earlier run has brought stays."""
     spec = task.spec
     remote = RemoteFile.from_json(spec["remote"])
-    settings = FetchSettings(**spec["settings"])
     earlier = read_commit(files, task.job, task.unit)
     if earlier is not None and earlier.detail.get("version") == spec["version"] and _all_there(earlier.outputs, files):
         return earlier.outputs
-    published = [_bring(remote, spec["raw"], settings, spec["lanes"], files)]
+    published = [_bring(remote, spec["raw"], spec, files)]
     if remote.index is not None:
         name = spec["raw"].rpartition("/")[0] + "/" + remote.index.path.rpartition("/")[2]
         try:
-            published.append(_bring(remote.index, name, settings, spec["lanes"], files))
+            published.append(_bring(remote.index, name, spec, files))
         except SourceError:
             if remote.index.sha1 is not None:  # the server listed it
                 raise
     return published
 
 
-def _bring(remote: RemoteFile, name: str, settings: FetchSettings, lanes: int, files: Files) -> FileInfo:
+def _bring(remote: RemoteFile, name: str, spec: Mapping[str, Any], files: Files) -> FileInfo:
     part = files.partial_path(name)
     part.parent.mkdir(parents=True, exist_ok=True)
-    client = _client(settings, lanes)
+    client = _client(spec)
     if files.is_local and not part.exists() and files.exists(name):  # published, but stopped before the commit
         Path(files.path(name)).replace(part)
     if remote.spans:
@@ -175,9 +174,10 @@ class _Lane(threading.local):
 _lane = _Lane()
 
 
-def _client(settings: FetchSettings, lanes: int) -> Client:
+def _client(spec: Mapping[str, Any]) -> Client:
     if _lane.client is None:
-        _lane.client = _lane.open.enter_context(Client(settings, lanes=lanes))
+        client = Client(FetchSettings(**spec["settings"]), lanes=spec["lanes"], lane=spec["lane"])
+        _lane.client = _lane.open.enter_context(client)
     return _lane.client
 
 

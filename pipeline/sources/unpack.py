@@ -49,10 +49,11 @@ class _Format:
     decoder: Callable[[], Decoder]
 
 
-GZIP_HEADER: Final = rb"\x1f\x8b\x08[\x00-\x1f].{4}[\x00\x02\x04][\x00-\x0d\xff]"
+GZIP_HEADER: Final = rb"\x1f\x8b\x08[\x00-\x1f].{4}[\x00\x02\x04]."
 """Pattern (DOTALL) of what gzip members begin with as writers make them, not chance or malice.
 
-The reserved flags are 0; of the extra flags and systems there are only those that RFC 1952 §2.3.1 defines.
+The reserved flags are 0, and of the extra flags there are only those that RFC 1952 §2.3.1 defines. The system is any:
+macOS writes 19, which the RFC does not know.
 """
 
 _FRAME: Final = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")  # a frame, or one that is to be skipped

@@ -275,6 +275,20 @@ def stall(n: int) -> Step:
     return step
 
 
+def trickle() -> Step:
+    """The ordinary answer byte by byte, twenty a second, for 10 s at most."""
+
+    def step(answer: Answer) -> None:
+        answer.behave(cut=0)
+        for byte in answer.file.content[:200]:
+            if answer.server.server.stopped.wait(0.05):
+                return
+            with contextlib.suppress(OSError):
+                answer.wfile.write(bytes([byte]))
+
+    return step
+
+
 def status(code: int, **headers: str) -> Step:
     """A status without content; `retry_after="2"` becomes the header retry-after."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corpusmill.pipeline.download import commoncrawl
 from corpusmill.pipeline.download.client import Client
 from corpusmill.pipeline.download.commoncrawl import list_files
 from corpusmill.pipeline.download.remote import RemoteFile, first_answer
@@ -190,6 +191,12 @@ def test_a_list_that_is_none_is_a_clear_error(content: bytes, message: str) -> N
     assert f"{BASE}/crawl-data/{CRAWL}/warc.paths.gz" in str(error.value)
 
 
+def test_a_list_that_is_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commoncrawl, "_MAX_LIST", 1 << 20)
+    with pytest.raises(SourceError, match="holds more than 1 MiB"):
+        list_files(source(files="0"), lambda _: gzip.compress(bytes(2 << 20)))
+
+
 def test_passwords_of_servers_do_not_stand_in_messages() -> None:
     for content in (None, b"", path_list()):
         with pytest.raises((RecipeError, SourceError), match="https://mirror.example/crawl-data/") as error:
@@ -321,6 +328,8 @@ def test_a_file_of_records_that_is_empty_damaged_or_missing_is_an_error(write: W
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(RecipeError, match="is damaged"):
         list_files(source(records=str(path)), no_request)
+    with pytest.raises(RecipeError, match="line 2 is longer than 64 KiB"):
+        list_files(source(records=write(row(0, 0, 5), "x" * 70_000, packed=True)), no_request)
     with pytest.raises(RecipeError, match="no such file"):
         list_files(source(records=str(tmp_path / "none.jsonl")), no_request)
 

@@ -19,7 +19,7 @@ from corpusmill.pipeline.download.transfer import Downloaded, download, remove_p
 from corpusmill.schemas.errors import SourceError
 from corpusmill.schemas.recipe import Fetch
 from tests.pipeline.download.parts import CONTENT, HALF, MIB, OTHER, RETRIES, SHA1, check, interrupt, origin
-from tests.pipeline.download.server import Served, Server, cut, raw, redirect, stall, status, together
+from tests.pipeline.download.server import Served, Server, cut, raw, redirect, stall, status, together, trickle
 
 
 @contextlib.contextmanager
@@ -137,6 +137,16 @@ def test_a_stall_that_stays(server: Server, part: Path) -> None:
     client = Client(Fetch(retries=1, stall_seconds=0.2), pause=lambda seconds: None)
     with client, pytest.raises(SourceError, match=r"/a cannot be downloaded: nothing arrived for 0.2 s \(tries"):
         download(client, [server.url("/a")], part)
+
+
+def test_a_server_that_trickles_is_left_for_the_next_mirror(server: Server, part: Path) -> None:
+    server.add("/slow", CONTENT).script(trickle())
+    server.add("/a", CONTENT)
+    with Client(Fetch(retries=1, stall_seconds=0.3), pause=lambda seconds: None) as client:
+        check(download(client, [server.url("/slow"), server.url("/a")], part), part)
+        server.add("/slow", CONTENT).script(trickle())
+        with pytest.raises(SourceError, match=r"/slow cannot be downloaded: it brought \d+ bytes in 0 s"):
+            client.get(server.url("/slow"))
 
 
 @pytest.mark.parametrize("framing", ["close", "length"])

@@ -95,6 +95,15 @@ def test_a_file_of_one_member_keeps_all_before_the_damage(
         assert any(row["reason"] for row in rows), "the damage is told"
 
 
+@pytest.mark.parametrize("system", [0, 3, 19, 255])
+def test_members_of_any_writer_are_found_behind_damage(read_warc: Any, system: int) -> None:
+    members = [packed[:9] + bytes([system]) + packed[10:] for packed in map(member, RECORDS)]
+    good = [row["content"] for row in read_warc(b"".join(members))[0]]
+    members[1] = members[1][:40] + bytes([members[1][40] ^ 16]) + members[1][41:]
+    rows, _ = read_warc(b"".join(members))
+    assert [row["content"] for row in rows if row["content"]] == [good[0], *good[2:]]
+
+
 @settings(deadline=None, max_examples=60)
 @given(k=st.integers(0, len(RECORDS)), garbage=st.binary(min_size=1, max_size=100), packed=st.booleans())
 def test_garbage_between_records_is_one_stretch(read_warc: Any, k: int, garbage: bytes, packed: bool) -> None:
