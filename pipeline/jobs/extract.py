@@ -21,7 +21,7 @@ from corpusmill.schemas.tables import DOCUMENT, REDIRECT, REJECT, is_damage
 
 __all__ = ["Extract", "cpu_seconds", "quarantine"]
 
-STAGE_VERSION = [2, *(stage.STAGE_VERSION for stage in (charset, html, wikitext, unicode, language))]
+STAGE_VERSION = [3, *(stage.STAGE_VERSION for stage in (charset, html, wikitext, unicode, language))]
 LIBRARIES = ("resiliparse", "fasttext-numpy2", "pyarrow", "langcodes", "xxhash", "isal")
 
 _CPU_SECONDS_PER_BYTE: Final = {"jsonl": 0.1e-6, "text": 0.1e-6, "html": 0.2e-6}

@@ -359,7 +359,7 @@ PUBLISHED_BY = {
     "close": ("ledger",),
 }
 GOLDEN = {
-    ("extract", "[2, 2, 2, 1, 1, 1]"): "19e719605ff423bb9ed5fb14b83bbc65",
+    ("extract", "[3, 2, 2, 1, 1, 1]"): "19e719605ff423bb9ed5fb14b83bbc65",
     ("refine", "[1, 1, 1, 1, 1]"): "a6618a3d3fd2772f11fe7f0ad0c4d6f3",
     ("select", "[1, 1]"): "4ca41836e993f225d7b18ea62e449feb",
     ("dedup", "1"): "a0d094fe91a5f1e350345eb228c24b3b",

@@ -127,10 +127,12 @@ class RecordReader:
         return self._search.find()
 
     def _make(self, unit: _Unit, end: int | None) -> Record | None:
-        if is_counted(unit.header, self._counts):
-            return None
         offset, record_index = self._at
         place = Place(offset, record_index, end - offset if end is not None and unit.is_slice else None)
+        if unit.header.kind == "unknown" and not self._packed:  # no checksum says that it was written so
+            return damaged(self._piece.file_path, offset, place.length, reason="damaged_header")
+        if is_counted(unit.header, self._counts):
+            return None
         return make_record(self._piece, self._counts, unit.header, place, *split_block(unit.header, unit.block))
 
     def _damaged(self, damage: _Damage, end: int, *, goes_on: bool) -> Record:

@@ -116,6 +116,16 @@ def test_garbage_between_records_is_one_stretch(read_warc: Any, k: int, garbage:
     assert [(row["offset"], row["length"]) for row in rows if row["reason"]] == [(start, len(garbage))]
 
 
+def test_a_type_that_does_not_exist_is_damage_where_no_checksum_vouches_for_it(read_warc: Any) -> None:
+    stored = [*pages(2), warc(http(), kind="respo~se"), *pages(3)[2:]]
+    rows, counts = read_warc(b"".join(stored))
+    start = sum(map(len, stored[:2]))
+    damage = [(row["offset"], row["length"], row["reason"]) for row in rows if row["reason"]]
+    assert (damage, len(rows)) == ([(start, len(stored[2]), "damaged_header")], 4)
+    rows, counts = read_warc(b"".join(map(member, stored)))
+    assert (len(rows), counts["warc_unknown"]) == (3, 1)
+
+
 @pytest.mark.parametrize("difference", [-7, 7, 2000])
 def test_the_member_tells_where_a_record_ends_whose_length_is_wrong(read_warc: Any, difference: int) -> None:
     block = http()
