@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import itertools
 import json
 import zlib
 from array import array
@@ -120,9 +119,7 @@ def _read_records(location: str, folder: str) -> dict[str, tuple[tuple[int, int]
         records = found.get(filename)
         if records is None:
             if not _is_below(filename, folder):
-                raise RecipeError(
-                    f"records: {location}: line {number}: {filename[:200]!r} is no name of a file below {folder}"
-                )
+                raise SourceError(f"{location}: line {number}: {filename[:200]!r} is no name of a file below {folder}")
             records = found[filename] = array("q")
         records.extend((offset, length, number))
     if not found:
@@ -143,10 +140,7 @@ def _read_lines(location: str) -> Iterator[tuple[int, bytes]]:
         file.seek(0)
         stream = cast(IO[bytes], gzip.GzipFile(fileobj=file)) if is_gzip else file
         try:
-            for number in itertools.count(1):
-                line = stream.readline(_MAX_LINE)
-                if not line:
-                    return
+            for number, line in enumerate(iter(lambda: stream.readline(_MAX_LINE), b""), 1):
                 if len(line) == _MAX_LINE:
                     raise SourceError(f"{location}: line {number} is longer than {_MAX_LINE >> 10} KiB")
                 if line.strip():

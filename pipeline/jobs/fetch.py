@@ -67,16 +67,14 @@ class Fetch:
         Hosts that are mirrors of each other count as one. A lane makes one request at a time and keeps to its share of
         the host's requests per second. So the limits hold wherever the lanes run, without anybody counting.
         """
-        downloads = [task for task in tasks if task.spec["remote"] is not None]
-        groups: list[set[str]] = []
-        for task in downloads:
-            hosts = _hosts(task)
-            groups = [group for group in groups if not group & hosts] + [
-                hosts.union(*(group for group in groups if group & hosts))
-            ]
+        downloads = [(_hosts(task), task) for task in tasks if task.spec["remote"] is not None]
+        groups: list[frozenset[str]] = []
+        for hosts in {hosts for hosts, _ in downloads}:
+            apart = [group for group in groups if not group & hosts]
+            groups = [*apart, hosts.union(*(group for group in groups if group & hosts))]
         lanes = [[task] for task in tasks if task.spec["remote"] is None]
         for group in sorted(groups, key=min):
-            together = [task for task in downloads if _hosts(task) & group]
+            together = [task for hosts, task in downloads if hosts <= group]
             n = min(len(together), together[0].spec["settings"]["connections"])
             dealt = [replace(task, spec=task.spec | {"lanes": n, "lane": i % n}) for i, task in enumerate(together)]
             lanes = [dealt[i::n] for i in range(n)] + lanes
@@ -209,11 +207,11 @@ def sha256_of(location: str, members: Sequence[Sequence[Any]] = ()) -> tuple[str
     return sha256.hexdigest(), n_bytes
 
 
-def _hosts(task: Task) -> set[str]:
+def _hosts(task: Task) -> frozenset[str]:
     """The hosts that a download may ask."""
     remote = RemoteFile.from_json(task.spec["remote"])
     urls = remote.urls + (remote.index.urls if remote.index else ())
-    return {urlsplit(url).netloc.rpartition("@")[2] for url in urls}
+    return frozenset(urlsplit(url).netloc.rpartition("@")[2] for url in urls)
 
 
 def fetched_units(file: SourceFile, commit: Commit, files: Files) -> list[Unit]:

@@ -206,7 +206,7 @@ def open_input(location: str) -> io.BufferedReader:
 def is_decode_error(error: OSError) -> bool:
     """Whether a decoder found bad data, rather than the disk or the network failing, which is never damage.
 
-    fastwarc, bz2 and pyarrow raise a plain OSError without errno; failing I/O has an errno or a subclass.
+    bz2 and pyarrow raise a plain OSError without errno; failing I/O has an errno or a subclass.
     """
     return type(error) is OSError and error.errno is None
 
