@@ -38,7 +38,7 @@ from corpusmill.schemas.commits import Commit
 from corpusmill.schemas.files import Files
 from corpusmill.schemas.parquet import write_table
 from corpusmill.schemas.recipe import Recipe
-from corpusmill.schemas.tables import DATE, DOCUMENT, REFINED, SIGNATURE, VERDICT
+from corpusmill.schemas.tables import DATE, REFINED, SIGNATURE, VERDICT
 
 UNIT = 10_000
 """Documents in a unit."""
@@ -128,11 +128,6 @@ def unit_tables(start: int, end: int, n_docs: int) -> Iterator[tuple[str, Any, p
     }
     digest = {"metadata": {"corpusmill.minhash": _MINHASH.digest}, "extra": signature_columns(_MINHASH)}
     yield "signatures", SIGNATURE, pa.table(signature), digest
-    document = {field.name: pa.nulls(count, field.type) for field in DOCUMENT.columns}
-    document |= {name: _repeated("", count) for name in ("text", "source", "file_path")}
-    document |= {name: pa.array(np.zeros(count, np.int64)) for name in ("offset", "record_index", "n_bytes")}
-    document |= {"language_score": pa.array(np.ones(count)), "n_chars": n_chars}
-    yield "documents", DOCUMENT, pa.table(document | {"id": text_ids, "language": signature["language"]}), {}
     refined = {"id": signature["id"], "text": pa.nulls(count, pa.string()), "refined": pa.repeat(True, count)}
     yield "refined", REFINED, pa.table(refined | {"n_bytes": n_chars, "n_chars": n_chars}), {}
     verdict = {field.name: pa.nulls(count, field.type) for field in VERDICT.columns}

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""datatrove's signature step, in an environment of its own; `bench/dedup` and `bench/signing.py --peer` drive it.
+"""datatrove's signature step, in an environment of its own; `bench/signing.py --peer` drives it.
 
     python3 -m venv ~/venvs/datatrove
     ~/venvs/datatrove/bin/pip install 'datatrove==0.10.1' 'xxhash<4' regex tokenizers spacy jieba

@@ -18,7 +18,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
@@ -26,14 +25,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import xxhash
+from crawl import crawl_texts
 from datasketch import MinHash
-from reading import whole
 from timing import Run, interleaved, speed, speedup, timed
 
-from corpusmill.pipeline.sources import read
-from corpusmill.pipeline.stages.documents import extract_documents
-from corpusmill.pipeline.stages.html import ExtractSettings
-from corpusmill.pipeline.stages.language import LanguageSettings
 from corpusmill.pipeline.stages.minhash import SEPARATOR, SKIP, SOLO
 from corpusmill.pipeline.stages.shingles import character_table
 from corpusmill.pipeline.stages.signatures import MinHashSettings, band_keys, sig8_column, signatures
@@ -52,16 +47,8 @@ _TIMES = 20
 
 def pages(data: Path, language: str, count: int) -> list[str]:
     """The texts of the first pages of the crawl in a language, at most `count`."""
-    texts: list[str] = []
-    settings = ExtractSettings(), LanguageSettings()
-    for path in sorted((data / "crawl").glob("*.warc.gz")):
-        for raw in read(whole(path, "warc"), Counter()):
-            documents, _ = extract_documents(raw, "bench", *settings, lambda stage: nullcontext())
-            columns = documents.column("text").to_pylist(), documents.column("language").to_pylist()
-            texts += [text for text, tag in zip(*columns, strict=True) if tag in LANGUAGES[language]]
-            if len(texts) >= count:
-                return texts[:count]
-    return texts
+    tags = LANGUAGES[language]
+    return list(itertools.islice((text for tag, text in crawl_texts(data) if tag in tags), count))
 
 
 def _sign(column: pa.Array) -> None:
